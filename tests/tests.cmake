@@ -1,0 +1,18 @@
+# Every tests/ROOM/test_NAME.c is one cmocka program and one CTest; tests/support is compiled into all of them.
+find_package(cmocka REQUIRED)
+file(GLOB support_sources CONFIGURE_DEPENDS tests/support/*.c)
+add_library(digpt-test-support STATIC ${support_sources})
+target_include_directories(digpt-test-support PUBLIC tests/support)
+target_link_libraries(digpt-test-support PUBLIC digpt-core cmocka)
+target_compile_definitions(digpt-test-support PUBLIC DIGPT_TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data"
+  DIGPT_SOURCE_DIR="${CMAKE_SOURCE_DIR}" DIGPT_BINARY_DIR="${CMAKE_BINARY_DIR}")
+file(GLOB test_sources CONFIGURE_DEPENDS RELATIVE ${CMAKE_SOURCE_DIR} tests/*/test_*.c)
+foreach(source ${test_sources})
+  string(REGEX REPLACE "^tests/(.*)/test_(.*)\\.c$" "\\1-\\2" name ${source})
+  add_executable(test-${name} ${source})
+  target_link_libraries(test-${name} PRIVATE digpt-test-support)
+  set_target_properties(test-${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  add_dependencies(test-${name} plugins)
+  add_test(NAME ${name} COMMAND test-${name})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 300 ENVIRONMENT "DIGPT_PLUGIN_PATH=${DIGPT_PLUGIN_OUTPUT}")
+endforeach()
