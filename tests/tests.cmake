@@ -6,6 +6,17 @@ target_include_directories(digpt-test-support PUBLIC tests/support)
 target_link_libraries(digpt-test-support PUBLIC digpt-core cmocka)
 target_compile_definitions(digpt-test-support PUBLIC DIGPT_TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data"
   DIGPT_SOURCE_DIR="${CMAKE_SOURCE_DIR}" DIGPT_BINARY_DIR="${CMAKE_BINARY_DIR}")
+# Small plugins, right and wrong, for the tests of core/plugin and of the program.
+file(GLOB module_sources CONFIGURE_DEPENDS tests/plugin/modules/*.c)
+set(test_modules "")
+foreach(source ${module_sources})
+  get_filename_component(name ${source} NAME_WE)
+  add_library(module-${name} MODULE ${source})
+  target_link_libraries(module-${name} PRIVATE digpt-sdk)
+  set_target_properties(module-${name} PROPERTIES PREFIX "" OUTPUT_NAME ${name}
+    LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/modules)
+  list(APPEND test_modules module-${name})
+endforeach()
 file(GLOB test_sources CONFIGURE_DEPENDS RELATIVE ${CMAKE_SOURCE_DIR} tests/*/test_*.c)
 foreach(source ${test_sources})
   string(REGEX REPLACE "^tests/(.*)/test_(.*)\\.c$" "\\1-\\2" name ${source})
@@ -13,6 +24,24 @@ foreach(source ${test_sources})
   target_link_libraries(test-${name} PRIVATE digpt-test-support)
   set_target_properties(test-${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   add_dependencies(test-${name} plugins)
+  if(name MATCHES "^(plugin|cli)-")
+    add_dependencies(test-${name} ${test_modules})
+  endif()
+  if(name MATCHES "^cli-")
+    add_dependencies(test-${name} digpt)
+  endif()
   add_test(NAME ${name} COMMAND test-${name})
   set_tests_properties(${name} PROPERTIES TIMEOUT 300 ENVIRONMENT "DIGPT_PLUGIN_PATH=${DIGPT_PLUGIN_OUTPUT}")
 endforeach()
+
+# digpt-reference compares a build with recorded tensors of the official code; `given` is its own tokenizer.
+add_library(module-given MODULE tests/reference/given.c)
+target_link_libraries(module-given PRIVATE digpt-sdk)
+set_target_properties(module-given PROPERTIES PREFIX "" OUTPUT_NAME given
+  LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/reference)
+add_executable(digpt-reference tests/reference/main.c tests/reference/check.c tests/reference/session.c
+  tests/reference/pretrain.c tests/reference/clip.c tests/reference/images.c tests/reference/tables.c)
+target_link_libraries(digpt-reference PRIVATE digpt-core)
+target_compile_definitions(digpt-reference PRIVATE
+  DIGPT_REFERENCE_PLUGINS="${CMAKE_BINARY_DIR}/tests/reference")
+add_dependencies(digpt-reference plugins module-given)

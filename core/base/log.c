@@ -18,7 +18,7 @@ void dg_log_set_sink(void (*sink)(void *, dg_log_level, const char *), void *use
     pthread_mutex_unlock(&lock);
 }
 
-void dg_log(dg_log_level level, const char *fmt, ...)
+void dg_logf(dg_log_level level, const char *fmt, ...)
 {
     static const char *const prefix[] = {"debug: ", "", "warning: ", "error: "};
     if (level < least) return;

@@ -6,7 +6,7 @@
 
 typedef enum dg_log_level { DG_LOG_DEBUG, DG_LOG_INFO, DG_LOG_WARNING, DG_LOG_ERROR } dg_log_level;
 
-DG_PRINTF(2, 3) void dg_log(dg_log_level level, const char *fmt, ...);
+DG_PRINTF(2, 3) void dg_logf(dg_log_level level, const char *fmt, ...);
 /* What is below `level` is dropped; the default is DG_LOG_INFO. */
 void dg_log_set_level(dg_log_level level);
 /* Takes every line (no newline at its end); NULL brings standard error back. Called under a lock. */

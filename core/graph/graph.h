@@ -174,6 +174,8 @@ void dg_interp_destroy(dg_interp *it);
 /* Elements of a leaf as doubles, [count]; owned by the interpreter, zero at first, kept between runs. */
 double *dg_interp_leaf(dg_interp *it, int32_t leaf);
 dg_status dg_interp_run(dg_interp *it, dg_error *err);
+/* One node of the program; dg_interp_run does all of them in order. */
+dg_status dg_interp_step(dg_interp *it, uint32_t node, dg_error *err);
 /* Any value after a run. */
 const double *dg_interp_value(const dg_interp *it, int32_t value);
 /* Applies updates to leaves; call after run when wanted. */
@@ -184,6 +186,8 @@ dg_status dg_eval(const dg_work *work, const double *const *in, double *const *o
 /* Elements from and to their stored form, rounding as `convert` does. */
 void dg_to_doubles(dg_dtype dtype, const void *stored, int64_t n, double *out);
 void dg_from_doubles(dg_dtype dtype, const double *in, int64_t n, void *stored);
+/* As there and back. */
+void dg_round_doubles(dg_dtype dtype, double *x, int64_t n);
 
 /* The interpreter as a backend named "reference": what every other one is compared with. */
 extern const dg_factory dg_reference_backend;

@@ -16,6 +16,9 @@
 /* The gradient rule of an op, or NULL. */
 void (*dg_grad_rule(const char *op))(const dg_grad *c);
 
+/* Copies the next blank-separated word of *s; false at the end. Words are cut to the room there is. */
+bool dg_next_word(const char **s, char *out, size_t room);
+
 /* Attributes by their place in the table's row. */
 static inline int64_t dg_ai(const dg_attr *attrs, int k) { return attrs[k].v.i; }
 static inline double dg_af(const dg_attr *attrs, int k) { return attrs[k].v.f; }

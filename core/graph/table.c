@@ -25,8 +25,7 @@ enum { N_OPS = sizeof table / sizeof table[0] };
 static const dg_op *by_name[N_OPS];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-/* Copies the next blank-separated word; false at the end. Words are cut to the room there is. */
-static bool next_word(const char **s, char *out, size_t room)
+bool dg_next_word(const char **s, char *out, size_t room)
 {
     size_t n = 0;
     while (**s == ' ') ++*s;
@@ -48,27 +47,27 @@ static void read_texts(dg_op *op)
 {
     char w[48];
     const char *s = op->inputs;
-    while (next_word(&s, w, sizeof w)) {
+    while (dg_next_word(&s, w, sizeof w)) {
         char *mark = strpbrk(w, "?*");
         bool list = mark && *mark == '*';
         if (mark) *mark = 0;
-        snprintf(op->in_name[op->n_in_most], sizeof op->in_name[0], "%s", w);
+        snprintf(op->in_name[op->n_in_most], sizeof op->in_name[0], "%.15s", w);
         op->optional[op->n_in_most] = mark && !list;
         if (!mark) op->n_in_least = op->n_in_most + 1;
         op->n_in_most = list ? -1 : op->n_in_most + 1;
         if (list) op->n_in_least = 1;
     }
-    for (s = op->attrs_text; next_word(&s, w, sizeof w); op->n_attrs++) {
+    for (s = op->attrs_text; dg_next_word(&s, w, sizeof w); op->n_attrs++) {
         dg_op_attr *a = &op->attrs[op->n_attrs];
         char *type = strchr(w, ':'), *def = strchr(w, '=');
         if (def) *def++ = 0;
         *type++ = 0;
-        snprintf(a->name, sizeof a->name, "%s", w);
+        snprintf(a->name, sizeof a->name, "%.23s", w);
         a->type = *type;
         a->has_default = def != NULL;
         a->def = def ? default_value(def) : 0;
     }
-    for (s = op->outputs; next_word(&s, w, sizeof w);) op->n_out++;
+    for (s = op->outputs; dg_next_word(&s, w, sizeof w);) op->n_out++;
     op->grad = dg_grad_rule(op->name);
 }
 

@@ -6,9 +6,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "digpt/graph.h" /* before cmocka, whose macro fail() would eat its function of that name */
 #include <cmocka.h>
-
-#include "digpt/base.h"
 
 /* Fails the test with the error's message unless EXPR is DG_OK. Needs a `dg_error err` in scope. */
 #define ASSERT_OK(EXPR)                                                                                                \

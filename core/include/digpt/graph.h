@@ -85,7 +85,7 @@ typedef struct dg_init {
     double value;
     const float *data;    /* DATA: as many as the leaf has elements */
     dg_weights *weights;  /* WEIGHTS: open file, alive until the component is destroyed */
-    const char *names[4]; /* WEIGHTS: tensors of the file, concatenated along axis 0; NULL-terminated if fewer */
+    const char *names[4]; /* WEIGHTS: tensors of the file, concatenated along axis 0; NULL-terminated if fewer; copied */
     uint32_t flags;       /* DG_INIT_TRANSPOSE */
 } dg_init;
 

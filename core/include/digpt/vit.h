@@ -1,13 +1,13 @@
-/* digpt/vit.h - the parts that vision transformers are made of, for models and tokenizers alike: header-only, over
- * digpt/ops.h.
+/* digpt/vit.h - the parts that vision transformers are made of, for models and tokenizers alike: header-only,
+ * over digpt/ops.h.
  *
- * Everything takes a dg_vit: the graph, what kind of leaf its parameters are (trained or frozen), and where their
- * values come from. Parameters have the names of timm and of the official D-iGPT code: NAME.weight [out, in],
- * NAME.bias [out]; the scopes that are open (dg_push) stand before them. Nothing here fails on its own: errors are
- * those of the graph (dg_graph_error).
+ * Everything takes a dg_vit: the graph, what kind of leaf its parameters are (trained or frozen), and where
+ * their values come from. Parameters have the names of timm and of the official D-iGPT code: NAME.weight
+ * [out, in], NAME.bias [out]; the scopes that are open (dg_push) stand before them. Nothing here fails on its
+ * own: errors are those of the graph (dg_graph_error).
  *
- * Initial values follow MAE (He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022): Xavier-uniform
- * matrices, zero biases, unit norms, N(0, 0.02^2) tokens, fixed 2-d sine-cosine positions. */
+ * Initial values follow MAE (He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022):
+ * Xavier-uniform matrices, zero biases, unit norms, N(0, 0.02^2) tokens, fixed 2-d sine-cosine positions. */
 #ifndef DIGPT_VIT_H
 #define DIGPT_VIT_H
 
@@ -24,13 +24,14 @@ struct dg_vit {
     int64_t hidden; /* width inside the MLP */
     double eps;     /* of the norms inside blocks */
     bool quick;     /* OpenAI CLIP's x * sigmoid(1.702 x) in place of exact GELU */
-    /* Where the values of the parameter `name` ("attn.qkv.weight", without scopes) come from; NULL: `usual`. */
+    /* Where the values of the parameter `name` ("attn.qkv.weight", without scopes) come from; NULL: `usual`.
+     */
     dg_init (*init)(const dg_vit *v, const char *name, dg_init usual);
-    const void *user; /* for init */
+    void *user; /* for init */
 };
 
-/* Who sees whom in attention: a query sees keys whose group is not larger. i32 [batch or 1, tokens], or DG_NO_VALUE
- * for both: everyone sees everyone. */
+/* Who sees whom in attention: a query sees keys whose group is not larger. i32 [batch or 1, tokens], or
+ * DG_NO_VALUE for both: everyone sees everyone. */
 typedef struct dg_vit_groups {
     dg_value q, k;
 } dg_vit_groups;
@@ -42,16 +43,16 @@ static const double dg_imagenet_std[3] DG_UNUSED = {0.229, 0.224, 0.225};
 
 /* ---- parameters */
 
-static inline DG_UNUSED dg_value dg_vit_leaf(const dg_vit *v, const char *name, const int64_t *dims, size_t rank,
-                                             dg_init usual)
+static inline DG_UNUSED dg_value dg_vit_leaf(const dg_vit *v, const char *name, const int64_t *dims,
+                                             size_t rank, dg_init usual)
 {
     dg_init init = v->init ? v->init(v, name, usual) : usual;
     return v->kind == DG_LEAF_FROZEN ? dg_frozen(v->g, name, dims, rank, init)
                                      : dg_param(v->g, name, dims, rank, init, v->layer);
 }
 
-/* A learned vector of every sample, N(0, 0.02^2): [1, 1, width]. Being of rank 3 it is decayed by the usual rule, as
- * in the official code. */
+/* A learned vector of every sample, N(0, 0.02^2): [1, 1, width]. Being of rank 3 it is decayed by the usual
+ * rule, as in the official code. */
 static inline DG_UNUSED dg_value dg_vit_token(const dg_vit *v, const char *name, int64_t width)
 {
     return dg_vit_leaf(v, name, DG_LIST(1, 1, width), dg_init_value(DG_INIT_NORMAL, 0.02));
@@ -70,12 +71,14 @@ static inline DG_UNUSED dg_value dg_vit_norm(const dg_vit *v, dg_value x, const 
 }
 
 /* x [..., in] times NAME.weight [out, in], plus NAME.bias [out] if `bias`: [..., out]. */
-static inline DG_UNUSED dg_value dg_vit_linear(const dg_vit *v, dg_value x, const char *name, int64_t out, bool bias)
+static inline DG_UNUSED dg_value dg_vit_linear(const dg_vit *v, dg_value x, const char *name, int64_t out,
+                                               bool bias)
 {
     char text[96];
     int64_t in = dg_dim(v->g, x, -1);
     snprintf(text, sizeof text, "%s.weight", name);
-    dg_value w = dg_vit_leaf(v, text, DG_LIST(out, in), dg_init_value(DG_INIT_XAVIER_UNIFORM, 0)), b = DG_NO_VALUE;
+    dg_value w = dg_vit_leaf(v, text, DG_LIST(out, in), dg_init_value(DG_INIT_XAVIER_UNIFORM, 0)),
+             b = DG_NO_VALUE;
     snprintf(text, sizeof text, "%s.bias", name);
     if (bias) b = dg_vit_leaf(v, text, DG_LIST(out), dg_init_value(DG_INIT_CONSTANT, 0));
     return dg_linear(v->g, x, w, b, DG_NONE);
@@ -107,15 +110,16 @@ static inline DG_UNUSED dg_value dg_vit_self_attention(const dg_vit *v, dg_value
     int64_t width = dg_dim(v->g, x, -1);
     snprintf(text, sizeof text, "%s.qkv", name);
     dg_value qkv = dg_vit_linear(v, x, text, 3 * width, true); // [b, n, 3 width]
-    dg_value y = dg_attention(v->g, dg_vit_part(v->g, qkv, 0, 3), dg_vit_part(v->g, qkv, 1, 3),
-                              dg_vit_part(v->g, qkv, 2, 3), groups.q, groups.k, DG_NO_VALUE, v->heads, 0, false);
+    dg_value y =
+        dg_attention(v->g, dg_vit_part(v->g, qkv, 0, 3), dg_vit_part(v->g, qkv, 1, 3),
+                     dg_vit_part(v->g, qkv, 2, 3), groups.q, groups.k, DG_NO_VALUE, v->heads, 0, false);
     snprintf(text, sizeof text, "%s.proj", name);
     return dg_vit_linear(v, y, text, width, true);
 }
 
 /* x [b, n, width] asks, memory [b, m, width] answers: NAME.q, NAME.kv, NAME.proj. */
-static inline DG_UNUSED dg_value dg_vit_cross_attention(const dg_vit *v, dg_value x, dg_value memory, const char *name,
-                                                        dg_vit_groups groups)
+static inline DG_UNUSED dg_value dg_vit_cross_attention(const dg_vit *v, dg_value x, dg_value memory,
+                                                        const char *name, dg_vit_groups groups)
 {
     char text[80];
     int64_t width = dg_dim(v->g, x, -1);
@@ -123,8 +127,8 @@ static inline DG_UNUSED dg_value dg_vit_cross_attention(const dg_vit *v, dg_valu
     dg_value q = dg_vit_linear(v, x, text, width, true);
     snprintf(text, sizeof text, "%s.kv", name);
     dg_value kv = dg_vit_linear(v, memory, text, 2 * width, true); // [b, m, 2 width]
-    dg_value y = dg_attention(v->g, q, dg_vit_part(v->g, kv, 0, 2), dg_vit_part(v->g, kv, 1, 2), groups.q, groups.k,
-                              DG_NO_VALUE, v->heads, 0, false);
+    dg_value y = dg_attention(v->g, q, dg_vit_part(v->g, kv, 0, 2), dg_vit_part(v->g, kv, 1, 2), groups.q,
+                              groups.k, DG_NO_VALUE, v->heads, 0, false);
     snprintf(text, sizeof text, "%s.proj", name);
     return dg_vit_linear(v, y, text, width, true);
 }
@@ -136,8 +140,8 @@ static inline DG_UNUSED dg_value dg_vit_mlp(const dg_vit *v, dg_value x)
     return dg_vit_linear(v, h, "mlp.fc2", dg_dim(v->g, x, -1), true);
 }
 
-/* x + keep * branch; keep f32 [b] is 0 or 1/(1 - p) (drop path: Huang et al., "Deep Networks with Stochastic Depth",
- * ECCV 2016), or DG_NO_VALUE. */
+/* x + keep * branch; keep f32 [b] is 0 or 1/(1 - p) (drop path: Huang et al., "Deep Networks with Stochastic
+ * Depth", ECCV 2016), or DG_NO_VALUE. */
 static inline DG_UNUSED dg_value dg_vit_residual(const dg_vit *v, dg_value x, dg_value branch, dg_value keep)
 {
     if (dg_is_value(keep))
@@ -146,7 +150,8 @@ static inline DG_UNUSED dg_value dg_vit_residual(const dg_vit *v, dg_value x, dg
 }
 
 /* A pre-norm block on x [b, n, width]: norm1, attn, norm2, mlp. */
-static inline DG_UNUSED dg_value dg_vit_block(const dg_vit *v, dg_value x, dg_vit_groups groups, dg_value keep)
+static inline DG_UNUSED dg_value dg_vit_block(const dg_vit *v, dg_value x, dg_vit_groups groups,
+                                              dg_value keep)
 {
     dg_value y = dg_vit_self_attention(v, dg_vit_norm(v, x, "norm1", v->eps), "attn", groups);
     x = dg_vit_residual(v, x, y, keep);
@@ -154,10 +159,10 @@ static inline DG_UNUSED dg_value dg_vit_block(const dg_vit *v, dg_value x, dg_vi
     return dg_vit_residual(v, x, y, keep);
 }
 
-/* A decoder block on x [b, n, width] that reads memory [b, m, width]: norm1, attn1 among x; norm2_1 of x and norm2_2
- * of memory, attn2 across; norm2, mlp. */
-static inline DG_UNUSED dg_value dg_vit_cross_block(const dg_vit *v, dg_value x, dg_value memory, dg_vit_groups self,
-                                                    dg_vit_groups cross)
+/* A decoder block on x [b, n, width] that reads memory [b, m, width]: norm1, attn1 among x; norm2_1 of x and
+ * norm2_2 of memory, attn2 across; norm2, mlp. */
+static inline DG_UNUSED dg_value dg_vit_cross_block(const dg_vit *v, dg_value x, dg_value memory,
+                                                    dg_vit_groups self, dg_vit_groups cross)
 {
     dg_value y = dg_vit_self_attention(v, dg_vit_norm(v, x, "norm1", v->eps), "attn1", self);
     x = dg_add(v->g, x, y);
@@ -181,8 +186,8 @@ static inline DG_UNUSED dg_value dg_vit_patches(dg_graph *g, dg_value image, int
     return dg_patchify(g, image, ph, pw, scale, 3, shift, 3, channel_last, DG_F32);
 }
 
-/* The convolution that embeds patches, as a product: patches [b, n, 3 ph pw] in (channel, row, column) order times
- * patch_embed.proj.weight [width, 3, ph, pw] -> [b, n, width]. */
+/* The convolution that embeds patches, as a product: patches [b, n, 3 ph pw] in (channel, row, column) order
+ * times patch_embed.proj.weight [width, 3, ph, pw] -> [b, n, width]. */
 static inline DG_UNUSED dg_value dg_vit_patch_embed(const dg_vit *v, dg_value patches, int64_t ph, int64_t pw,
                                                     int64_t width, bool bias)
 {
@@ -193,9 +198,10 @@ static inline DG_UNUSED dg_value dg_vit_patch_embed(const dg_vit *v, dg_value pa
     return dg_linear(v->g, patches, dg_reshape(v->g, w, DG_LIST(width, 3 * ph * pw)), b, DG_NONE);
 }
 
-/* Fixed 2-d positions into out [1 + grid_h * grid_w, width]; width is a multiple of 4. Row 0, of the class token, is
- * zero. The first half of a row encodes the column, the second the row of the patch; each half is sines, then cosines,
- * of position / 10000^(i / (width/4)). Every step is rounded to float, as numpy does in the official code. */
+/* Fixed 2-d positions into out [1 + grid_h * grid_w, width]; width is a multiple of 4. Row 0, of the class
+ * token, is zero. The first half of a row encodes the column, the second the row of the patch; each half is
+ * sines, then cosines, of position / 10000^(i / (width/4)). Every step is rounded to float, as numpy does in
+ * the official code. */
 static inline DG_UNUSED void dg_vit_sincos(float *out, int64_t grid_h, int64_t grid_w, int64_t width)
 {
     int64_t quarter = width / 4;

@@ -1,0 +1,155 @@
+/* cmd_recipe_check.c - `digpt recipe check`: everything that a recipe would do, before an image is read. */
+#include "cli.h"
+
+#include "data/source.h"
+#include "train/dataset.h"
+#include "train/run.h"
+
+/* A number with a unit of thousands: "85.8 M". */
+static const char *many(double n, char *out, size_t size)
+{
+    static const char *const unit[] = {"", " k", " M", " G", " T", " P"};
+    int u = 0;
+    for (; n >= 1000 && u < 5; u++) n /= 1000;
+    snprintf(out, size, u ? "%.4g%s" : "%.0f%s", n, unit[u]);
+    return out;
+}
+
+static void about_parts(const dg_parts *p, dg_str *rows)
+{
+    const dg_tokenizer_info *t = &p->tokens;
+    dg_str_printf(rows, "image\t%lld x %lld pixels\n", (long long)p->image_h, (long long)p->image_w);
+    if (t->struct_size) {
+        dg_str_printf(rows, "tokenizer\t%s: %s\n", p->tokenizer.ref.factory->name, t->summary);
+        dg_str_printf(rows, "tokens\t%lld x %lld%s = %lld, ", (long long)t->grid_h, (long long)t->grid_w,
+                      t->class_token ? " and a class token" : "", (long long)dg_token_count(t));
+        if (t->discrete)
+            dg_str_printf(rows, "ids of %lld", (long long)t->vocabulary);
+        else
+            dg_str_printf(rows, "vectors of %lld", (long long)t->width);
+        dg_str_printf(rows, ", from %lld x %lld pixels\n", (long long)t->image_h, (long long)t->image_w);
+    }
+}
+
+static void about_program(const dg_parts *p, const dg_run_plan *plan, const dg_step *step, dg_str *rows)
+{
+    char a[32], b[32];
+    dg_cost cost = dg_program_cost(step->train);
+    dg_str_printf(rows, "model\t%s: %s parameters trained", p->model.ref.factory->name,
+                  many((double)cost.parameters, a, sizeof a));
+    if (cost.frozen)
+        dg_str_printf(rows, ", %s frozen with the tokenizer", many((double)cost.frozen, b, sizeof b));
+    dg_str_puts(rows, "\n");
+    for (uint32_t i = 0; i < step->n_predictions; i++) {
+        char tap[64];
+        snprintf(tap, sizeof tap, "loss_tokens.%s", step->prediction_names[i]);
+        dg_value v = dg_graph_tap(step->forward, tap);
+        dg_type t;
+        if (!dg_is_value(v) || step->forward->api->type(step->forward, v, &t) != DG_OK) continue;
+        dg_str_printf(rows, "predicts\t%s: %lld positions an image, compared by %s\n",
+                      step->prediction_names[i], (long long)t.dims[1], p->loss.ref.factory->name);
+    }
+    dg_str_printf(rows, "work\t%sFLOP an image, forward and backward; %u nodes in the program\n",
+                  many(cost.flops / (double)plan->batch, a, sizeof a), step->train->n_nodes);
+}
+
+static dg_status about_backend(const dg_parts *p, const dg_run_plan *plan, const dg_step *step, dg_str *rows,
+                               dg_error *err)
+{
+    char a[32], b[32], c[32], all[32], print[256] = "";
+    dg_memory_need need = {.struct_size = (uint32_t)sizeof need};
+    dg_backend_of(p)->fingerprint(p->backend.self, print, sizeof print);
+    dg_str_printf(rows, "backend\t%s, computes in %s; %s\n", p->backend.ref.factory->name,
+                  dg_dtype_name(plan->compute), print);
+    DG_TRY(dg_backend_of(p)->memory(p->backend.self, step->train, &need, err));
+    dg_str_printf(rows, "memory\t%s: %s of state, %s during a step, %s of packed weights\n",
+                  cli_bytes((double)(need.state + need.temporary + need.packed), all, sizeof all),
+                  cli_bytes((double)need.state, a, sizeof a), cli_bytes((double)need.temporary, b, sizeof b),
+                  cli_bytes((double)need.packed, c, sizeof c));
+    return DG_OK;
+}
+
+static void about_steps(const dg_run_plan *plan, dg_str *rows)
+{
+    dg_str_printf(rows, "batch\t%lld images", (long long)plan->batch);
+    if (plan->accumulate > 1)
+        dg_str_printf(rows, ", %lld of them for an update", (long long)plan->accumulate);
+    dg_str_printf(rows, "; learning rate for %lld: %.4g, down to %.4g\n", (long long)plan->effective_batch,
+                  plan->lr, plan->min_lr);
+    dg_str_printf(rows, "steps\t%lld, %lld an epoch, %.0f of warm-up\n", (long long)plan->steps,
+                  (long long)plan->steps_per_epoch, plan->warmup_steps);
+}
+
+static dg_status check(const cli_recipe *r, dg_str *rows, dg_error *err)
+{
+    dg_parts parts = {0};
+    dg_step step = {0};
+    dg_run_plan plan = {0};
+    dg_source *source = NULL;
+    dg_status s = dg_parts_open(r->recipe, r->plugins.registry, true, &parts, err);
+    if (s == DG_OK) {
+        about_parts(&parts, rows);
+        s = dg_run_make_plan(&parts, 0, &plan, err);
+    }
+    if (s == DG_OK) {
+        const dg_step_spec spec = {.batch = plan.batch,
+                                   .accumulate = (int32_t)plan.accumulate,
+                                   .compute = plan.compute,
+                                   .optimizer = plan.optimizer};
+        s = dg_step_build(&parts, &spec, &step, err);
+    }
+    if (s == DG_OK) {
+        about_program(&parts, &plan, &step, rows);
+        s = about_backend(&parts, &plan, &step, rows, err);
+    }
+    /* The data comes last: a recipe can be looked at where its data is not, and all the rest is said. */
+    if (s == DG_OK) s = dg_dataset_open(r->recipe, NULL, &source, err);
+    if (s == DG_OK) {
+        dg_str_printf(rows, "data\t%s\n", dg_source_describe(source));
+        s = dg_run_make_plan(&parts, dg_source_count(source), &plan, err);
+    }
+    if (s == DG_OK) about_steps(&plan, rows);
+    dg_source_close(source);
+    dg_step_destroy(&step);
+    dg_parts_close(&parts);
+    return s;
+}
+
+static int run(const cli_args *args)
+{
+    cli_recipe r;
+    dg_error err = DG_ERROR_INIT;
+    dg_str rows = {0}, values = {0};
+    int code = cli_recipe_open(args, args->words[0], args->words + 1, args->n_words - 1, &r);
+    if (code != CLI_OK) return code;
+    dg_str_printf(&rows, "recipe\t%s\n", r.path);
+    dg_status s = check(&r, &rows, &err);
+    code = cli_table(&rows);
+    if (s == DG_OK && cli_has(args, "origins")) {
+        dg_str_puts(&values, "\n");
+        dg_recipe_print(r.recipe, true, &values);
+        code = cli_print(&values);
+    }
+    if (s != DG_OK) {
+        fflush(stdout);
+        code = cli_recipe_fail(&r, &err);
+    }
+    cli_recipe_close(&r);
+    return code;
+}
+
+static const cli_option options[] = {{"origins", NULL, "print all values too, with where each was written"},
+                                     CLI_PLUGIN_PATH,
+                                     {NULL, NULL, NULL}};
+
+const cli_command cmd_recipe_check = {
+    "recipe check",
+    "RECIPE [key=value ...]",
+    1,
+    -1,
+    "check a recipe and say what it would do",
+    "Loads the plugins, reads the headers of weights, builds the whole program and asks the backend about "
+    "it;\n"
+    "reads no image. `digpt recipe diff RECIPE RECIPE key=value` shows what a change does to the values.",
+    options,
+    run};

@@ -1,0 +1,67 @@
+/* cmd_run.c - `digpt run`: trains what a recipe says. */
+#include "cli.h"
+
+#include <signal.h>
+
+#include "train/run.h"
+
+static void on_signal(int number)
+{
+    dg_run_request_stop();
+    signal(number, SIG_DFL); /* a second one ends it at once */
+}
+
+static void watch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL); /* Slurm's warning before a time limit: --signal=USR1@120 */
+}
+
+static int run(const cli_args *args)
+{
+    cli_recipe r;
+    int code = cli_recipe_open(args, args->words[0], args->words + 1, args->n_words - 1, &r);
+    if (code != CLI_OK) return code;
+    dg_schema_source schemas = dg_plugin_schemas(&r.plugins);
+    dg_run_options options = {cli_value(args, "dir"), cli_has(args, "resume"), cli_has(args, "force"),
+                              &schemas, NULL};
+    const char *command[64] = {"digpt", "run"};
+    for (int i = 0; i < args->n_words && i < 60; i++) command[2 + i] = args->words[i];
+    options.command = command;
+    dg_run_result result;
+    dg_error err = DG_ERROR_INIT;
+    watch_signals();
+    dg_status s = dg_run_pretrain(r.recipe, r.plugins.registry, &options, &result, &err);
+    code = s == DG_OK ? result.stopped ? CLI_CONTINUE : CLI_OK : cli_recipe_fail(&r, &err);
+    if (s == DG_OK && result.stopped)
+        printf("stopped at step %lld of %lld with a checkpoint; go on with: digpt run ... --resume\n",
+               (long long)result.step, (long long)result.total);
+    else if (s == DG_OK)
+        printf("%lld steps done; report: %s/report.html\n", (long long)result.step, result.dir);
+    cli_recipe_close(&r);
+    return code;
+}
+
+static const cli_option options[] = {
+    {"dir", "DIR", "the run's folder; otherwise output/name of the recipe"},
+    {"resume", NULL, "go on from the newest checkpoint of the folder, or start if it has none"},
+    {"force", NULL, "resume although the recipe, backend or data are not the same"},
+    CLI_PLUGIN_PATH,
+    {NULL, NULL, NULL},
+};
+
+const cli_command cmd_run = {
+    .name = "run",
+    .words = "RECIPE [key=value ...] [~key ...]",
+    .least = 1,
+    .most = -1,
+    .help = "train what a recipe says",
+    .more = "Checkpoints, metrics.jsonl, TensorBoard events and report.html go to the run's folder.\n"
+            "SIGTERM, SIGINT and SIGUSR1 end the run after the step in progress, with a checkpoint and exit "
+            "code 75;\n"
+            "the same command with --resume then goes on bit for bit.",
+    .options = options,
+    .run = run,
+};

@@ -1,0 +1,152 @@
+/* schema.c - the sections of a recipe and the rows of the fixed ones. See schema.h.
+ *
+ * Defaults are those of D-iGPT's pretraining on ImageNet (Ren et al., "Rejuvenating image-GPT as Strong
+ * Visual Representation Learners", ICML 2024, and its code): AdamW 0.9, 0.95, weight decay 0.05, 1.5e-4 x
+ * batch/256, 40 of 300 epochs of warm-up, cosine to 0; crops of 0.2 to 1 of the area, flipped half of the
+ * time. */
+#include "recipe/recipe.h"
+
+#include <math.h>
+
+static const char *const tasks[] = {"pretrain", "finetune", "probe", "knn", "evaluate", "segment", NULL};
+static const char *const sources[] = {"folder", "tar", "list", "synthetic", NULL};
+static const char *const decoders[] = {"exact", "fast", NULL};
+static const char *const on_bad_image[] = {"skip", "fail", NULL};
+static const char *const precisions[] = {"auto", "f32", "bf16", NULL};
+static const char *const optimizers[] = {"adamw", NULL};
+static const char *const schedules[] = {"cosine", NULL};
+
+static const dg_param_spec top[] = {
+    DG_PARAM(CHOICE, "task", "pretrain", "", "what the run does", 0, 0, tasks),
+    DG_PARAM(STRING, "name", "", "", "name of the run; not set: the recipe's file name", 0, 0, NULL),
+    DG_PARAM(INT, "seed", "0", "", "of everything that is random", 0, 9007199254740992.0, NULL),
+    DG_PARAM(PATH, "output", "runs", "", "folder in which the run's folder is made", 0, 0, NULL),
+    DG_PARAM(PATHS, "plugins", "[]", "", "plugin files, and folders of them, searched first", 0, 0, NULL),
+};
+
+static const dg_param_spec data[] = {
+    DG_PARAM(CHOICE, "source", "folder", "", "class folders, tar shards, a list file, or rendered shapes", 0,
+             0, sources),
+    DG_PARAM(PATHS, "path", "", "", "images to train on; shards may have {000..146} and * in their names", 0,
+             0, NULL),
+    DG_PARAM(PATHS, "val_path", "", "", "images to evaluate on", 0, 0, NULL),
+    DG_PARAM_LIST(INTS, "image_size", "[224, 224]", "pixels", "height and width; one number stands for both",
+                  8, 4096, 1, 2),
+    DG_PARAM(INT, "batch", "64", "images", "images a step on one rank", 1, 65536, NULL),
+    DG_PARAM(INT, "limit", "0", "images", "use the first so many only; 0: all", 0, 1e15, NULL),
+    DG_PARAM(BOOL, "shuffle", "true", "", "a new order every epoch", 0, 0, NULL),
+    DG_PARAM(INT, "workers", "0", "threads", "threads that decode; 0: as many as there are cores", 0, 256,
+             NULL),
+    DG_PARAM(INT, "prefetch", "3", "batches", "batches made ahead, the one in use included", 2, 64, NULL),
+    DG_PARAM(INT, "views", "0", "", "different crops an image has over the run; 0: a new one every epoch", 0,
+             1000000, NULL),
+    DG_PARAM_LIST(FLOATS, "crop_scale", "[0.2, 1.0]", "",
+                  "share of the image's area that a crop takes, least and most", 1e-6, 1, 2, 2),
+    DG_PARAM_LIST(FLOATS, "crop_ratio", "[0.75, 1.3333333333333333]", "",
+                  "width / height of a crop, least and most", 0.01, 100, 2, 2),
+    DG_PARAM(FLOAT, "flip", "0.5", "", "probability of a horizontal flip", 0, 1, NULL),
+    DG_PARAM(CHOICE, "decode", "exact", "", "exact: the whole image, as Pillow; fast: scaled while decoding",
+             0, 0, decoders),
+    DG_PARAM(CHOICE, "on_bad_image", "skip", "", "an image that cannot be read: take the next one, or stop",
+             0, 0, on_bad_image),
+    DG_PARAM(INT, "synthetic_images", "10000", "images", "source synthetic: how many there are", 1, 1e12,
+             NULL),
+    DG_PARAM(INT, "synthetic_classes", "10", "", "source synthetic: number of classes", 1, 80, NULL),
+    DG_PARAM_LIST(INTS, "synthetic_size", "[256, 256]", "pixels",
+                  "source synthetic: height and width before the crop; one number stands for both", 8, 4096,
+                  1, 2),
+};
+
+static const dg_param_spec train[] = {
+    DG_PARAM(INT, "epochs", "300", "epochs", "length of the run", 1, 1000000, NULL),
+    DG_PARAM(INT, "steps", "", "steps", "length of the run in optimizer steps; goes before epochs", 1, 1e12,
+             NULL),
+    DG_PARAM(INT, "accumulate", "1", "", "batches that one optimizer step takes together", 1, 65536, NULL),
+    DG_PARAM(INT, "effective_batch", "0", "images",
+             "batch that the learning rate is scaled by; 0: batch x accumulate x ranks", 0, 1e9, NULL),
+    DG_PARAM(CHOICE, "precision", "auto", "", "auto: bf16 where the hardware has it, else f32", 0, 0,
+             precisions),
+    DG_PARAM(FLOAT, "time_limit", "", "minutes", "stop after this time, with a checkpoint to resume from",
+             0.01, INFINITY, NULL),
+    DG_PARAM(INT, "log_every", "10", "steps", "between two lines of metrics", 1, 1e9, NULL),
+    DG_PARAM(INT, "checkpoint_every", "1000", "steps",
+             "between two checkpoints; the last step always has one", 1, 1e12, NULL),
+    DG_PARAM(INT, "keep_last", "2", "", "newest checkpoints that are kept", 1, 1000000, NULL),
+    DG_PARAM(INT, "keep_every", "", "steps", "checkpoints at multiples of this are kept for good", 1, 1e12,
+             NULL),
+    DG_PARAM(PATH, "init_from", "", "", "weights to start from: a checkpoint or a weights file", 0, 0, NULL),
+};
+
+static const dg_param_spec optimizer[] = {
+    DG_PARAM(CHOICE, "name", "adamw", "", "AdamW (Loshchilov and Hutter, 2019)", 0, 0, optimizers),
+    DG_PARAM(FLOAT, "lr", "", "", "peak learning rate; not set: base_lr x effective batch / 256", 0, INFINITY,
+             NULL),
+    DG_PARAM(FLOAT, "base_lr", "1.5e-4", "", "peak learning rate for a batch of 256", 0, INFINITY, NULL),
+    DG_PARAM_LIST(FLOATS, "betas", "[0.9, 0.95]", "", "decay of the two moments", 0, 0.9999999, 2, 2),
+    DG_PARAM(FLOAT, "eps", "1e-8", "", "added to the root of the second moment", 1e-30, 1, NULL),
+    DG_PARAM(FLOAT, "weight_decay", "0.05", "", "decoupled; not for biases and norms", 0, 1000, NULL),
+    DG_PARAM(FLOAT, "warmup_epochs", "40", "epochs", "linear warm-up", 0, 1000000, NULL),
+    DG_PARAM(INT, "warmup_steps", "", "steps", "linear warm-up in steps; goes before warmup_epochs", 0, 1e12,
+             NULL),
+    DG_PARAM(FLOAT, "min_lr", "0", "", "learning rate at the end of the schedule", 0, INFINITY, NULL),
+    DG_PARAM(CHOICE, "schedule", "cosine", "", "of the learning rate after the warm-up, set every step", 0, 0,
+             schedules),
+    DG_PARAM(FLOAT, "clip_norm", "", "", "greatest norm of the whole gradient; not set: no clipping", 1e-12,
+             INFINITY, NULL),
+};
+
+static void check_top(const dg_recipe *r, dg_diagnostics *diags)
+{
+    if (strcmp(dg_recipe_string(r, "task"), "pretrain") != 0)
+        dg_diagnose(diags, DG_SEVERITY_ERROR, dg_recipe_where(r, "task"),
+                    "task: '%s' is not there yet in this version; 'pretrain' is",
+                    dg_recipe_string(r, "task"));
+}
+
+/* Two numbers, the least and the most. */
+static void check_order(const dg_recipe *r, const char *key, dg_diagnostics *diags)
+{
+    const double *v = dg_recipe_floats(r, key, &(size_t){0});
+    if (v[0] > v[1])
+        dg_diagnose(diags, DG_SEVERITY_ERROR, dg_recipe_where(r, key),
+                    "%s: the least comes first, and %.10g is more than %.10g", key, v[0], v[1]);
+}
+
+static void check_data(const dg_recipe *r, dg_diagnostics *diags)
+{
+    const char *source = dg_recipe_string(r, "data.source");
+    size_t n;
+    dg_recipe_paths(r, "data.path", &n);
+    if (strcmp(source, "synthetic") != 0 && n == 0)
+        dg_diagnose(diags, DG_SEVERITY_ERROR, dg_recipe_where(r, "data.path"),
+                    "'data.path' is required when data.source is '%s'", source);
+    check_order(r, "data.crop_scale", diags);
+    check_order(r, "data.crop_ratio", diags);
+}
+
+#define ROWS(TABLE) TABLE, sizeof(TABLE) / sizeof(TABLE)[0]
+
+static const dg_section sections[] = {
+    {"", "the run", ROWS(top), false, NULL, check_top},
+    {"data", "images, and what is done to them before they reach the program", ROWS(data), false, NULL,
+     check_data},
+    {"tokenizer", "what makes the tokens that are predicted", NULL, 0, false, NULL, NULL},
+    {"model", "what is trained", NULL, 0, true, NULL, NULL},
+    {"loss", "how far a prediction is from its token", NULL, 0, false, NULL, NULL},
+    {"backend", "what runs the program", NULL, 0, false, "cpu", NULL},
+    {"train", "length, precision, logs and checkpoints of the run", ROWS(train), false, NULL, NULL},
+    {"optimizer", "how weights are updated", ROWS(optimizer), false, NULL, NULL},
+};
+
+const dg_section *dg_schema_sections(size_t *n)
+{
+    *n = sizeof sections / sizeof sections[0];
+    return sections;
+}
+
+const dg_section *dg_schema_section(const char *name)
+{
+    for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++)
+        if (strcmp(sections[i].name, name) == 0) return &sections[i];
+    return NULL;
+}

@@ -1,0 +1,69 @@
+/* dataset.c - see dataset.h. */
+#include "dataset.h"
+
+#include <unistd.h>
+
+static dg_status open_synthetic(const dg_recipe *r, dg_source **source, dg_error *err)
+{
+    int64_t h, w;
+    dg_recipe_size(r, "data.synthetic_size", &h, &w);
+    dg_synthetic_config c = {.seed = (uint64_t)dg_recipe_int(r, "seed"),
+                             .count = dg_recipe_int(r, "data.synthetic_images"),
+                             .height = (int32_t)h,
+                             .width = (int32_t)w,
+                             .classes = (int32_t)dg_recipe_int(r, "data.synthetic_classes")};
+    return dg_source_open_synthetic(&c, source, err);
+}
+
+dg_status dg_dataset_open(const dg_recipe *r, const char *cache_dir, dg_source **source, dg_error *err)
+{
+    const char *kind = dg_recipe_string(r, "data.source");
+    size_t n = 0;
+    const char *const *paths = dg_recipe_paths(r, "data.path", &n);
+    dg_status s;
+    if (strcmp(kind, "synthetic") == 0) {
+        s = open_synthetic(r, source, err);
+    } else if (n == 0) {
+        return dg_fail_key(err, DG_ERR_INVALID, "data.path", "data.source is '%s': data.path must say where it is", kind);
+    } else if (strcmp(kind, "tar") == 0) {
+        s = dg_source_open_tar(paths, n, cache_dir, source, err);
+    } else if (n > 1) {
+        return dg_fail_key(err, DG_ERR_INVALID, "data.path", "data.source '%s' takes one path, not %zu", kind, n);
+    } else if (strcmp(kind, "folder") == 0) {
+        s = dg_source_open_folder(paths[0], source, err);
+    } else {
+        s = dg_source_open_list(paths[0], source, err);
+    }
+    if (s != DG_OK && err && !err->key[0]) snprintf(err->key, sizeof err->key, "data.path");
+    return s;
+}
+
+dg_loader_config dg_dataset_config(const dg_parts *p, int64_t first, int64_t last)
+{
+    const dg_recipe *r = p->recipe;
+    dg_loader_config c = DG_LOADER_CONFIG_INIT;
+    size_t n;
+    c.seed = c.view_seed = p->seed;
+    c.batch = (int32_t)dg_recipe_int(r, "data.batch");
+    c.shuffle = dg_recipe_bool(r, "data.shuffle");
+    c.first_step = first;
+    c.last_step = last;
+    c.views = (int32_t)dg_recipe_int(r, "data.views");
+    c.height = (int32_t)p->image_h;
+    c.width = (int32_t)p->image_w;
+    if (p->tokens.struct_size && (p->tokens.image_h != p->image_h || p->tokens.image_w != p->image_w)) {
+        c.second_height = (int32_t)p->tokens.image_h;
+        c.second_width = (int32_t)p->tokens.image_w;
+    }
+    const double *pair = dg_recipe_floats(r, "data.crop_scale", &n);
+    if (pair && n == 2) memcpy(c.scale, pair, sizeof c.scale);
+    pair = dg_recipe_floats(r, "data.crop_ratio", &n);
+    if (pair && n == 2) memcpy(c.ratio, pair, sizeof c.ratio);
+    c.flip = dg_recipe_float(r, "data.flip");
+    c.on_bad = strcmp(dg_recipe_string(r, "data.on_bad_image"), "fail") == 0 ? DG_BAD_FAIL : DG_BAD_SKIP;
+    int64_t workers = dg_recipe_int(r, "data.workers"), depth = dg_recipe_int(r, "data.prefetch");
+    if (workers == 0) workers = sysconf(_SC_NPROCESSORS_ONLN);
+    c.threads = (int32_t)(workers < 1 ? 1 : workers > 64 ? 64 : workers);
+    c.depth = (int32_t)(depth < 2 ? 2 : depth > 64 ? 64 : depth);
+    return c;
+}

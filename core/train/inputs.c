@@ -1,0 +1,87 @@
+/* inputs.c - see inputs.h. */
+#include "inputs.h"
+
+#include "base/mem.h"
+
+static const char model_prefix[] = "model.";
+
+dg_status dg_inputs_open(const dg_parts *parts, const dg_program *program, dg_inputs *in, dg_error *err)
+{
+    in->parts = parts;
+    in->program = program;
+    size_t n = program->n_leaves + 1;
+    in->data = dg_calloc(n, sizeof *in->data);
+    in->own = dg_calloc(n, sizeof *in->own);
+    in->name = dg_calloc(n, sizeof *in->name);
+    in->type = dg_calloc(n, sizeof *in->type);
+    in->per = dg_calloc(n, sizeof *in->per);
+    if (!in->data || !in->own || !in->name || !in->type || !in->per) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
+    for (uint32_t i = 0; i < program->n_leaves; i++) {
+        const dg_program_leaf *leaf = &program->leaves[i];
+        if (leaf->kind != DG_LEAF_INPUT) continue;
+        uint32_t k = in->n++;
+        in->name[k] = leaf->name;
+        in->type[k] = program->values[leaf->value].type;
+        in->per[k] = leaf->per;
+        in->own[k] = dg_alloc_aligned((size_t)dg_type_bytes(&in->type[k]));
+        if (!in->own[k]) return dg_fail(err, DG_ERR_NOMEM, "no memory for the input '%s'", leaf->name);
+        memset(in->own[k], 0, (size_t)dg_type_bytes(&in->type[k]));
+        in->data[k] = in->own[k];
+    }
+    return DG_OK;
+}
+
+void dg_inputs_close(dg_inputs *in)
+{
+    for (uint32_t i = 0; i < in->n; i++) dg_free(in->own[i]);
+    dg_free(in->data);
+    dg_free(in->own);
+    dg_free(in->name);
+    dg_free(in->type);
+    dg_free(in->per);
+    memset(in, 0, sizeof *in);
+}
+
+void *dg_inputs_buffer(dg_inputs *in, const char *name)
+{
+    for (uint32_t i = 0; i < in->n; i++)
+        if (strcmp(in->name[i], name) == 0) return in->own[i];
+    return NULL;
+}
+
+/* A model's own input: one call a sample, or one a batch. */
+static dg_status fill_model(dg_inputs *in, uint32_t k, const dg_batch *batch, dg_error *err)
+{
+    const dg_model_interface *model = dg_model_of(in->parts);
+    const char *name = in->name[k] + sizeof model_prefix - 1;
+    size_t bytes = (size_t)dg_type_bytes(&in->type[k]);
+    if (!model->fill) return dg_fail(err, DG_ERR_INVALID, "the model declares the input '%s' and cannot fill it", name);
+    if (in->per[k] == DG_PER_BATCH) return model->fill(in->parts->model.self, name, in->parts->seed, (uint64_t)batch->step, in->own[k], bytes, err);
+    size_t share = bytes / (size_t)in->type[k].dims[0];
+    for (int64_t i = 0; i < in->type[k].dims[0]; i++)
+        DG_TRY(model->fill(in->parts->model.self, name, in->parts->seed, (uint64_t)batch->ordinals[i], (char *)in->own[k] + (size_t)i * share, share, err));
+    return DG_OK;
+}
+
+dg_status dg_inputs_fill(dg_inputs *in, const dg_batch *batch, const float scalars[3], dg_error *err)
+{
+    for (uint32_t k = 0; k < in->n; k++) {
+        const char *name = in->name[k];
+        if (strcmp(name, "scalars") == 0 && scalars) {
+            memcpy(in->own[k], scalars, 3 * sizeof *scalars);
+            continue;
+        }
+        const void *from = NULL;
+        if (batch && strcmp(name, "image") == 0) from = batch->images;
+        if (batch && strcmp(name, "image_tokenizer") == 0) from = batch->second;
+        if (batch && strcmp(name, "label") == 0) from = batch->labels;
+        if (from) {
+            in->data[k] = from;
+        } else if (batch && strncmp(name, model_prefix, sizeof model_prefix - 1) == 0) {
+            DG_TRY(fill_model(in, k, batch, err));
+        } else {
+            return dg_fail(err, DG_ERR_INTERNAL, "nothing fills the input '%s'", name);
+        }
+    }
+    return DG_OK;
+}

@@ -1,0 +1,215 @@
+/* state.c - see state.h. */
+#include "state.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "digpt/philox.h"
+#include "io/names.h"
+#include "io/weights.h"
+
+/* Random values are drawn in pieces of their own streams, so that they could be drawn in any order. */
+enum { PIECE = 4096 };
+
+dg_status dg_state_open(const dg_parts *parts, dg_state *state, dg_error *err)
+{
+    state->backend = dg_backend_of(parts);
+    return state->backend->store_create(parts->backend.self, &state->store, err);
+}
+
+void dg_state_close(dg_state *state)
+{
+    if (state->store) state->backend->store_destroy(state->store);
+    memset(state, 0, sizeof *state);
+}
+
+static uint64_t hash_name(const char *s)
+{
+    uint64_t h = 1469598103934665603u; /* FNV-1a: part of the format of a run */
+    for (; *s; s++) h = (h ^ (unsigned char)*s) * 1099511628211u;
+    return h;
+}
+
+static double draw(dg_rng *rng, const dg_init *init, double bound)
+{
+    if (init->kind == DG_INIT_XAVIER_UNIFORM) return (2 * dg_rng_uniform(rng) - 1) * bound;
+    double x = dg_rng_normal(rng) * init->value;
+    while (init->kind == DG_INIT_TRUNC_NORMAL && (x < -2 || x > 2)) x = dg_rng_normal(rng) * init->value;
+    return x;
+}
+
+static void random_values(const dg_leaf *leaf, uint64_t seed, int64_t n, float *out)
+{
+    int64_t rows = leaf->type.rank ? leaf->type.dims[0] : 1;
+    double bound = sqrt(6.0 / ((double)rows + (double)(n / rows))); /* Glorot and Bengio, 2010 */
+    uint64_t name = hash_name(leaf->name);
+    for (int64_t at = 0; at < n; at += PIECE) {
+        dg_rng rng = dg_rng_make(seed, DG_RNG_INIT, name, (uint64_t)(at / PIECE));
+        for (int64_t i = at; i < n && i < at + PIECE; i++) out[i] = (float)draw(&rng, &leaf->init, bound);
+    }
+}
+
+/* rows x cols to cols x rows. */
+static void transpose(const float *in, int64_t rows, int64_t cols, float *out)
+{
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < cols; c++) out[c * rows + r] = in[r * cols + c];
+}
+
+static dg_status file_values(const dg_leaf *leaf, int64_t n, float *out, dg_error *err)
+{
+    const dg_init *init = &leaf->init;
+    bool turned = init->flags & DG_INIT_TRANSPOSE;
+    float *raw = turned ? dg_calloc((size_t)n, sizeof *raw) : out;
+    if (!raw) return dg_fail(err, DG_ERR_NOMEM, "no memory for '%s'", leaf->name);
+    int64_t at = 0;
+    dg_status s = DG_OK;
+    for (int i = 0; i < 4 && init->names[i] && s == DG_OK; i++) {
+        const dg_weight *w = NULL;
+        s = dg_weights_need(init->weights, init->names[i], &w, err);
+        if (s == DG_OK && w->count > n - at) s = dg_fail(err, DG_ERR_MISMATCH, "'%s' of the weights file has %lld elements, more than '%s' takes", init->names[i], (long long)w->count, leaf->name);
+        if (s == DG_OK) s = dg_weight_read_f32(w, raw + at, (size_t)(n - at), err);
+        if (s == DG_OK) at += w->count;
+    }
+    if (s == DG_OK && at != n) s = dg_fail(err, DG_ERR_MISMATCH, "the weights file has %lld of the %lld elements of '%s'", (long long)at, (long long)n, leaf->name);
+    if (s == DG_OK && turned) transpose(raw, n / leaf->type.dims[0], leaf->type.dims[0], out);
+    if (turned) dg_free(raw);
+    return s;
+}
+
+dg_status dg_init_values(const dg_leaf *leaf, uint64_t seed, float *out, dg_error *err)
+{
+    int64_t n = dg_type_count(&leaf->type);
+    switch (leaf->init.kind) {
+    case DG_INIT_CONSTANT:
+        for (int64_t i = 0; i < n; i++) out[i] = (float)leaf->init.value;
+        return DG_OK;
+    case DG_INIT_NORMAL:
+    case DG_INIT_TRUNC_NORMAL:
+    case DG_INIT_XAVIER_UNIFORM: random_values(leaf, seed, n, out); return DG_OK;
+    case DG_INIT_DATA: memcpy(out, leaf->init.data, (size_t)n * sizeof *out); return DG_OK;
+    case DG_INIT_WEIGHTS: return file_values(leaf, n, out, err);
+    default: return dg_fail(err, DG_ERR_INVALID, "'%s' asks for an unknown kind of first value, %u", leaf->name, leaf->init.kind);
+    }
+}
+
+static dg_status needs_float(const char *name, const dg_type *type, dg_error *err)
+{
+    if (type->dtype == DG_F32 || type->dtype == DG_BF16) return DG_OK;
+    return dg_fail(err, DG_ERR_UNSUPPORTED, "'%s' is stored as %s, which has no conversion from and to f32 here", name, dg_dtype_name((dg_dtype)type->dtype));
+}
+
+dg_status dg_state_write_f32(const dg_state *state, const char *name, const dg_type *type, const float *in, dg_error *err)
+{
+    int64_t n = dg_type_count(type);
+    DG_TRY(needs_float(name, type, err));
+    DG_TRY(state->backend->store_add(state->store, name, type, err));
+    if (type->dtype == DG_F32) return state->backend->store_write(state->store, name, in, 0, (uint64_t)n * 4, err);
+    uint16_t *narrow = dg_calloc((size_t)n, sizeof *narrow);
+    if (!narrow) return dg_fail(err, DG_ERR_NOMEM, "no memory for '%s'", name);
+    for (int64_t i = 0; i < n; i++) narrow[i] = dg_f32_to_bf16(in[i]);
+    dg_status s = state->backend->store_write(state->store, name, narrow, 0, (uint64_t)n * 2, err);
+    dg_free(narrow);
+    return s;
+}
+
+dg_status dg_state_read_f32(const dg_state *state, const char *name, const dg_type *type, float *out, dg_error *err)
+{
+    int64_t n = dg_type_count(type);
+    DG_TRY(needs_float(name, type, err));
+    if (type->dtype == DG_F32) return state->backend->store_read(state->store, name, out, 0, (uint64_t)n * 4, err);
+    uint16_t *narrow = dg_calloc((size_t)n, sizeof *narrow);
+    if (!narrow) return dg_fail(err, DG_ERR_NOMEM, "no memory for '%s'", name);
+    dg_status s = state->backend->store_read(state->store, name, narrow, 0, (uint64_t)n * 2, err);
+    for (int64_t i = 0; s == DG_OK && i < n; i++) out[i] = dg_bf16_to_f32(narrow[i]);
+    dg_free(narrow);
+    return s;
+}
+
+dg_status dg_state_init(dg_state *state, const dg_graph *forward, uint64_t seed, bool only_frozen, dg_error *err)
+{
+    float *values = NULL;
+    int64_t room = 0;
+    dg_status s = DG_OK;
+    for (int32_t i = 0; i < dg_graph_count(forward) && s == DG_OK; i++) {
+        const dg_leaf *leaf = dg_graph_node(forward, i)->leaf;
+        if (!leaf || !(leaf->kind == DG_LEAF_FROZEN || (leaf->kind == DG_LEAF_PARAM && !only_frozen))) continue;
+        int64_t n = dg_type_count(&leaf->type);
+        if (n > room) {
+            dg_free(values);
+            values = dg_calloc((size_t)n, sizeof *values);
+            room = values ? n : 0;
+            if (!values) s = dg_fail(err, DG_ERR_NOMEM, "no memory for the %lld elements of '%s'", (long long)n, leaf->name);
+        }
+        if (s == DG_OK) s = dg_init_values(leaf, seed, values, err);
+        if (s == DG_OK) s = dg_state_write_f32(state, leaf->name, &leaf->type, values, err);
+    }
+    dg_free(values);
+    return s;
+}
+
+/* ---- weights of another run */
+
+static const char model_prefix[] = "model.";
+
+static bool is_model_leaf(const dg_leaf *leaf)
+{
+    return leaf && (leaf->kind == DG_LEAF_PARAM || leaf->kind == DG_LEAF_FROZEN) && strncmp(leaf->name, model_prefix, sizeof model_prefix - 1) == 0;
+}
+
+static dg_wanted *list_wanted(const dg_graph *g, size_t *n)
+{
+    dg_wanted *list = dg_calloc((size_t)dg_graph_count(g) + 1, sizeof *list);
+    *n = 0;
+    for (int32_t i = 0; list && i < dg_graph_count(g); i++) {
+        const dg_leaf *leaf = dg_graph_node(g, i)->leaf;
+        if (!is_model_leaf(leaf)) continue;
+        dg_wanted *w = &list[(*n)++];
+        w->name = leaf->name + sizeof model_prefix - 1;
+        w->rank = leaf->type.rank;
+        memcpy(w->dims, leaf->type.dims, sizeof w->dims);
+    }
+    return list;
+}
+
+static dg_status write_match(const dg_state *state, const dg_graph *g, const char *name, const dg_name_match *m, dg_error *err)
+{
+    char full[700];
+    snprintf(full, sizeof full, "%s%s", model_prefix, name);
+    const dg_leaf *leaf = dg_graph_node(g, dg_graph_leaf(g, full).node)->leaf;
+    int64_t n = dg_type_count(&leaf->type);
+    float *values = dg_calloc((size_t)n, sizeof *values);
+    if (!values) return dg_fail(err, DG_ERR_NOMEM, "no memory for '%s'", full);
+    dg_status s = dg_name_match_read_f32(m, values, (size_t)n, err);
+    if (s == DG_OK) s = dg_state_write_f32(state, full, &leaf->type, values, err);
+    dg_free(values);
+    return s;
+}
+
+dg_status dg_state_init_from(dg_state *state, const dg_graph *forward, const char *path, dg_error *err)
+{
+    dg_weights *w = NULL;
+    dg_names names = {0};
+    size_t n = 0;
+    DG_TRY(dg_weights_open(path, &w, err));
+    dg_wanted *wanted = list_wanted(forward, &n);
+    dg_status s = wanted ? dg_names_match(w, wanted, n, &names, err) : dg_fail(err, DG_ERR_NOMEM, "out of memory");
+    if (s == DG_OK && names.n_other_shape) {
+        dg_str report = {0};
+        dg_names_report(&names, wanted, 4, &report);
+        s = dg_fail_key(err, DG_ERR_MISMATCH, "train.init_from", "'%s' does not fit this model:\n%s", path, report.text ? report.text : "");
+        dg_str_free(&report);
+    }
+    if (s == DG_OK && names.n_found == 0) s = dg_fail_key(err, DG_ERR_MISMATCH, "train.init_from", "'%s' has no tensor of this model", path);
+    for (size_t i = 0; i < n && s == DG_OK; i++)
+        if (names.matches[i].n_parts) s = write_match(state, forward, wanted[i].name, &names.matches[i], err);
+    if (s == DG_OK) {
+        dg_str report = {0};
+        dg_names_report(&names, wanted, 8, &report);
+        dg_logf(DG_LOG_INFO, "weights from '%s':\n%s", path, report.text ? report.text : "");
+        dg_str_free(&report);
+    }
+    dg_names_free(&names);
+    dg_free(wanted);
+    dg_weights_close(w);
+    return s;
+}
