@@ -29,10 +29,11 @@ static int print_table(const dg_bench *b)
 {
     dg_str rows = {0};
     char bytes[32];
-    dg_str_printf(&rows, "speed\t%.4g images/s (%.1f ms a step of %lld, median of %lld)\n", b->images_per_second, b->ms_per_step,
-                  (long long)b->batch, (long long)b->steps);
+    dg_str_printf(&rows, "speed\t%.4g images/s (%.1f ms a step of %lld, median of %lld)\n",
+                  b->images_per_second, b->ms_per_step, (long long)b->batch, (long long)b->steps);
     dg_str_printf(&rows, "work\t%.4g GFLOP an image, %.1f GFLOP/s\n", b->gflop_per_image, b->gflops);
-    dg_str_printf(&rows, "peak\t%.1f GFLOP/s of GEMM in %s, of which %.1f %% reached\n", b->peak_gflops, b->precision, 100 * b->fraction_of_peak);
+    dg_str_printf(&rows, "peak\t%.1f GFLOP/s of GEMM in %s, of which %.1f %% reached\n", b->peak_gflops,
+                  b->precision, 100 * b->fraction_of_peak);
     dg_str_printf(&rows, "data wait\t%.1f %%\n", 100 * b->data_wait_fraction);
     dg_str_printf(&rows, "memory\t%s at most\n", cli_bytes(b->peak_rss_bytes, bytes, sizeof bytes));
     dg_str_printf(&rows, "backend\t%s\n", b->backend);
@@ -43,7 +44,9 @@ static int run(const cli_args *args)
 {
     cli_recipe r;
     dg_bench_options o = {.steps = 10, .warmup = 2, .nodes = cli_has(args, "nodes")};
-    if (!cli_number(args, "steps", 1, 1000000, &o.steps) || !cli_number(args, "warmup", 0, 1000000, &o.warmup)) return CLI_USAGE;
+    if (!cli_number(args, "steps", 1, 1000000, &o.steps) ||
+        !cli_number(args, "warmup", 0, 1000000, &o.warmup))
+        return CLI_USAGE;
     int code = cli_recipe_open(args, args->words[0], args->words + 1, args->n_words - 1, &r);
     if (code != CLI_OK) return code;
     dg_bench b;
@@ -74,8 +77,10 @@ const cli_command cmd_bench = {
     .least = 1,
     .most = -1,
     .help = "time the training step of a recipe",
-    .more = "Trains on the recipe's data without writing anything. The peak is a GEMM measured in the same process, on the\n"
-            "shape of the program's largest product and on a square one; FLOPs are 2mnk of the program's products.",
+    .more = "Trains on the recipe's data without writing anything. The peak is a GEMM measured in the same "
+            "process, on the\n"
+            "shape of the program's largest product and on a square one; FLOPs are 2mnk of the program's "
+            "products.",
     .options = options,
     .run = run,
 };

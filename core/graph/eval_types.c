@@ -84,20 +84,21 @@ void dg_round_doubles(dg_dtype dtype, double *x, int64_t n)
         for (int64_t i = 0; i < n; i++) x[i] = dg_to_integer(dtype, x[i]);
 }
 
-#define LOAD(TYPE)                                                                                           \
-    {                                                                                                        \
-        TYPE e;                                                                                              \
-        memcpy(&e, at, sizeof e);                                                                            \
-        return e;                                                                                            \
-    }
-#define STORE(TYPE, VALUE)                                                                                   \
-    {                                                                                                        \
-        TYPE e = (TYPE)(VALUE);                                                                              \
-        memcpy(at, &e, sizeof e);                                                                            \
-    }
+static double load_f32(const unsigned char *at)
+{
+    float e;
+    memcpy(&e, at, sizeof e);
+    return e;
+}
 
-static double load_f32(const unsigned char *at) LOAD(float) static double load_i32(const unsigned char *at)
-    LOAD(int32_t) static double load_byte(const unsigned char *at)
+static double load_i32(const unsigned char *at)
+{
+    int32_t e;
+    memcpy(&e, at, sizeof e);
+    return e;
+}
+
+static double load_byte(const unsigned char *at)
 {
     return *at;
 }
@@ -105,18 +106,15 @@ static double load_bool(const unsigned char *at)
 {
     return *at != 0;
 }
-static void store_f32(double x, unsigned char *at)
-    STORE(float, x) static void store_i32(double x, unsigned char *at)
-        STORE(int32_t, dg_to_integer(DG_I32, x)) static void store_u8(double x, unsigned char *at)
-{
-    *at = (unsigned char)dg_to_integer(DG_U8, x);
-}
-static void store_bool(double x, unsigned char *at)
-{
-    *at = x != 0;
-}
+
 static uint16_t half_at(const unsigned char *at)
-    LOAD(uint16_t) static double load_bf16(const unsigned char *at)
+{
+    uint16_t e;
+    memcpy(&e, at, sizeof e);
+    return e;
+}
+
+static double load_bf16(const unsigned char *at)
 {
     return decode_small(&small_floats[DG_BF16], half_at(at));
 }
@@ -128,11 +126,42 @@ static double load_f8(const unsigned char *at)
 {
     return decode_small(&small_floats[DG_F8E4M3], *at);
 }
+
+static void store_f32(double x, unsigned char *at)
+{
+    float e = (float)x;
+    memcpy(at, &e, sizeof e);
+}
+
+static void store_i32(double x, unsigned char *at)
+{
+    int32_t e = (int32_t)dg_to_integer(DG_I32, x);
+    memcpy(at, &e, sizeof e);
+}
+
+static void store_half(const small_float *f, double x, unsigned char *at)
+{
+    uint16_t e = encode_small(f, x);
+    memcpy(at, &e, sizeof e);
+}
+
+static void store_u8(double x, unsigned char *at)
+{
+    *at = (unsigned char)dg_to_integer(DG_U8, x);
+}
+static void store_bool(double x, unsigned char *at)
+{
+    *at = x != 0;
+}
 static void store_bf16(double x, unsigned char *at)
-    STORE(uint16_t, encode_small(&small_floats[DG_BF16], x)) static void store_f16(double x,
-                                                                                   unsigned char *at)
-        STORE(uint16_t, encode_small(&small_floats[DG_F16], x)) static void store_f8(double x,
-                                                                                     unsigned char *at)
+{
+    store_half(&small_floats[DG_BF16], x, at);
+}
+static void store_f16(double x, unsigned char *at)
+{
+    store_half(&small_floats[DG_F16], x, at);
+}
+static void store_f8(double x, unsigned char *at)
 {
     *at = (unsigned char)encode_small(&small_floats[DG_F8E4M3], x);
 }

@@ -423,25 +423,6 @@ static dg_status persistent(machine *m)
     return append(m, m->storages, m->stack[m->depth - 1]);
 }
 
-/* Class and arguments from a mark on (INST has the class in two lines, OBJ on the stack). */
-static dg_status old_object(machine *m, bool class_in_lines)
-{
-    dg_pk **items;
-    size_t n;
-    if (class_in_lines) {
-        const char *module, *name;
-        size_t n_module, n_name;
-        DG_TRY(take_line(m, &module, &n_module));
-        DG_TRY(take_line(m, &name, &n_name));
-        DG_TRY(push_global(m, module, n_module, name, n_name));
-        dg_pk *cls = m->stack[--m->depth];
-        DG_TRY(pop_mark(m, &items, &n));
-        return push_opaque(m, cls);
-    }
-    DG_TRY(pop_mark(m, &items, &n));
-    return n ? push_opaque(m, items[0]) : wrong(m, "an object without a class");
-}
-
 static dg_status global_lines(machine *m)
 {
     const char *module, *name;
@@ -449,6 +430,20 @@ static dg_status global_lines(machine *m)
     DG_TRY(take_line(m, &module, &n_module));
     DG_TRY(take_line(m, &name, &n_name));
     return push_global(m, module, n_module, name, n_name);
+}
+
+/* Class and arguments from a mark on (INST has the class in two lines, OBJ on the stack). */
+static dg_status old_object(machine *m, bool class_in_lines)
+{
+    dg_pk **items, *cls = NULL;
+    size_t n;
+    if (class_in_lines) {
+        DG_TRY(global_lines(m));
+        cls = m->stack[--m->depth];
+    }
+    DG_TRY(pop_mark(m, &items, &n));
+    if (!cls && n == 0) return wrong(m, "an object without a class");
+    return push_opaque(m, cls ? cls : items[0]);
 }
 
 /* ---- constants */

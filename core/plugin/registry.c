@@ -189,9 +189,10 @@ static dg_status search_standard(dg_registry *r, dg_error *err)
     there = false;
     if (n > 0) {
         program[n] = 0;
-        char *dir = dg_path_dir(program);
-        if (!dir) return no_memory(err);
-        dg_status s = search_below(r, dir, "../lib/digpt/plugins", "beside the program", &there, err);
+        char *dir = dg_path_dir(program), *prefix = dir ? dg_path_dir(dir) : NULL;
+        dg_status s = prefix ? search_below(r, prefix, "lib/digpt/plugins", "beside the program", &there, err)
+                             : no_memory(err);
+        dg_free(prefix);
         dg_free(dir);
         DG_TRY(s);
     }

@@ -61,12 +61,14 @@ static dg_status load_file(dg_recipe *r, const char *bytes, size_t size, const c
 static dg_status parent_label(dg_recipe *r, const char *label, const char *name, const char **out)
 {
     const char *slash = strrchr(label, '/');
+    bool bare = !strchr(name, '/');
+    while (name[0] == '.' && name[1] == '/') name += 2;
     const char *beside = name[0] == '/' || !slash
                              ? dg_arena_strdup(&r->arena, name)
                              : recipe_text(&r->arena, "%.*s/%s", (int)(slash - label), label, name);
     if (!beside) return DG_ERR_NOMEM;
     *out = beside;
-    if (strchr(name, '/') || dg_path_is_file(beside)) return DG_OK;
+    if (!bare || dg_path_is_file(beside)) return DG_OK;
     char *stem = dg_strdup(name), *found;
     if (!stem) return DG_ERR_NOMEM;
     size_t n = strlen(stem);

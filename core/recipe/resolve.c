@@ -94,7 +94,7 @@ static dg_status expand_text(dg_recipe *r, const dg_yaml_node *node, const visit
             p += 3;
         } else if (p[0] == '$' && p[1] == '{') {
             const char *end;
-            char *key;
+            char *key = NULL;
             DG_TRY(read_reference(r, p, node->pos, &end, &key));
             DG_TRY(append_reference(r, key, node->pos, v, out));
             p = end + 1;
@@ -123,7 +123,7 @@ static dg_status expand_scalar(dg_recipe *r, dg_yaml_node *node, const visit *v,
     const char *text = node->text;
     if (!strstr(text, "${")) return DG_OK;
     const char *end;
-    char *key;
+    char *key = NULL;
     if (text[0] == '$' && text[1] == '{') {
         DG_TRY(read_reference(r, text, node->pos, &end, &key));
         if (end[1] == 0) return expand_whole(r, node, key, v, out);

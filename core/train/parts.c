@@ -28,7 +28,7 @@ static dg_status open_tokenizer(dg_parts *p, const dg_registry *registry, dg_err
 /* Do the loss and the tokens go together? */
 static dg_status check_loss(const dg_parts *p, dg_error *err)
 {
-    if (!p->loss.self || !p->tokens.struct_size) return DG_OK;
+    if (!p->loss.ref.factory || !p->tokens.struct_size) return DG_OK;
     uint32_t kind = p->tokens.discrete ? DG_TARGET_DISCRETE : DG_TARGET_CONTINUOUS;
     if (dg_loss_of(p)->targets & kind) return DG_OK;
     return dg_fail_key(err, DG_ERR_MISMATCH, "loss.name", "the loss '%s' compares %s; the tokenizer '%s' gives %s: %s", p->loss.ref.factory->name,

@@ -12,7 +12,7 @@
 /* Starts as {0}; ends with dg_parts_close, also after a failure. */
 typedef struct dg_parts {
     const dg_recipe *recipe; /* not owned */
-    dg_component tokenizer, model, loss, backend; /* tokenizer.self NULL: the recipe has none; loss likewise */
+    dg_component tokenizer, model, loss, backend; /* ref.factory NULL: the recipe has none */
     dg_tokenizer_info tokens;                     /* struct_size 0: no tokenizer */
     int64_t image_h, image_w;
     uint64_t seed;

@@ -30,7 +30,7 @@ static dg_status write_text(const char *dir, const char *name, dg_str *text, dg_
 
 static void put_component(dg_str *row, const char *kind, const dg_component *c)
 {
-    if (!c->self) return;
+    if (!c->ref.factory) return;
     const dg_plugin_file *f = c->ref.file;
     char text[1600];
     snprintf(text, sizeof text, "%s, plugin %s %s (%s), %s, hash %s", c->ref.factory->name, f->plugin->id, f->plugin->version,

@@ -55,7 +55,7 @@ static dg_status total_loss(const dg_parts *p, dg_graph *g, const dg_model_outpu
     for (uint32_t i = 0; i < out->n_predictions; i++) {
         const dg_prediction *x = &out->predictions[i];
         dg_value loss;
-        if (!p->loss.self) return dg_fail_key(err, DG_ERR_INVALID, "loss", "the model '%s' predicts '%s' and the recipe names no loss", p->model.ref.factory->name, x->name);
+        if (!p->loss.ref.factory) return dg_fail_key(err, DG_ERR_INVALID, "loss", "the model '%s' predicts '%s' and the recipe names no loss", p->model.ref.factory->name, x->name);
         DG_TRY(one_loss(p, g, x, &loss, err));
         char name[64];
         snprintf(name, sizeof name, "loss.%s", x->name);

@@ -29,7 +29,8 @@ typedef struct room {
     float *s, *ds;     // [qb, kp]
     float *y, *delta;  // [qb, dp], [qb]
     float *dk, *dv;    // [nk, dp]
-    float *line;       // [2, max(dp, kp)]
+    uint32_t *rows;    // [16, du]
+    float *line;       // [2, dp]
     int64_t bytes;
 } room;
 
@@ -45,13 +46,12 @@ static room lay_out(const dg_cpu_attention *a, char *base, bool pairs, bool grad
     room r = {.qb = block_of(a), .dp = round16(a->d), .kp = round16(a->nk)};
     r.du = pairs ? (a->d + 1) / 2 : a->d;
     r.ku = pairs ? (a->nk + 1) / 2 : a->nk;
-    int64_t line = r.dp > r.kp ? r.dp : r.kp;
     r.kt = take(&r, base, r.du * r.kp);
     r.qa = take(&r, base, r.qb * r.du);
     r.pa = take(&r, base, r.qb * r.ku);
     r.s = take(&r, base, r.qb * r.kp);
     r.y = take(&r, base, r.qb * r.dp);
-    r.line = take(&r, base, 2 * line);
+    r.rows = take(&r, base, 16 * r.du);
     if (!gradient) {
         r.vr = take(&r, base, r.ku * r.dp);
         return r;
@@ -65,6 +65,7 @@ static room lay_out(const dg_cpu_attention *a, char *base, bool pairs, bool grad
     r.pt = take(&r, base, r.qb * r.kp);
     r.st = take(&r, base, r.qb * r.kp);
     r.delta = take(&r, base, r.qb);
+    r.line = take(&r, base, 2 * r.dp);
     r.dk = take(&r, base, a->nk * r.dp);
     r.dv = take(&r, base, a->nk * r.dp);
     return r;
@@ -296,7 +297,7 @@ DG_CPU_INLINE void forward(const dg_cpu_attention *a, char *scratch, int64_t beg
     for (int64_t u = begin; u < end; u++) {
         int64_t b = u / a->heads, h = u % a->heads;
         rows k = rows_of(a, &a->k, b, h, 0, a->nk), v = rows_of(a, &a->v, b, h, 0, a->nk);
-        pack_columns(r.kt, &k, r.du, r.kp, pairs, (uint32_t *)r.s);
+        pack_columns(r.kt, &k, r.du, r.kp, pairs, r.rows);
         pack_right(r.vr, &v, r.dp, pairs);
         for (int64_t first = 0; first < a->nq; first += r.qb) {
             block part = block_at(a, b, h, first, a->nq - first < r.qb ? a->nq - first : r.qb);
@@ -390,8 +391,8 @@ DG_CPU_INLINE void backward_block(const dg_cpu_attention *a, const room *r, cons
 DG_CPU_INLINE void backward_head(const dg_cpu_attention *a, const room *r, int64_t b, int64_t h, bool pairs, bool first)
 {
     rows k = rows_of(a, &a->k, b, h, 0, a->nk), v = rows_of(a, &a->v, b, h, 0, a->nk);
-    pack_columns(r->kt, &k, r->du, r->kp, pairs, (uint32_t *)r->s);
-    pack_columns(r->vt, &v, r->du, r->kp, pairs, (uint32_t *)r->s);
+    pack_columns(r->kt, &k, r->du, r->kp, pairs, r->rows);
+    pack_columns(r->vt, &v, r->du, r->kp, pairs, r->rows);
     pack_right(r->kr, &k, r->dp, pairs);
     memset(r->dk, 0, (size_t)(a->nk * r->dp) * sizeof *r->dk);
     memset(r->dv, 0, (size_t)(a->nk * r->dp) * sizeof *r->dv);

@@ -25,7 +25,8 @@ enum { DG_CPU_VL = 4, DG_CPU_TILE_N = 2 };
 #endif
 enum { DG_CPU_TILE_M = 6 };
 
-typedef float dg_cpu_vf __attribute__((vector_size(DG_CPU_VL * 4), aligned(4), may_alias));
+typedef float dg_cpu_vector __attribute__((vector_size(DG_CPU_VL * 4)));
+typedef float dg_cpu_vf __attribute__((vector_size(DG_CPU_VL * 4), aligned(4), may_alias)); /* in memory */
 
 #define DG_CPU_INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
@@ -42,36 +43,33 @@ typedef struct dg_cpu_gemm {
     bool add;
 } dg_cpu_gemm;
 
-/* acc += a * b, a for all lanes. */
-DG_CPU_INLINE void dg_cpu_madd(dg_cpu_vf *acc, uint32_t a, const dg_cpu_vf *b, bool pairs)
+/* acc + a * b, a for all lanes. */
+DG_CPU_INLINE dg_cpu_vector dg_cpu_madd(dg_cpu_vector acc, uint32_t a, dg_cpu_vector b, bool pairs)
 {
 #if defined(__AVX512BF16__)
-    if (pairs) {
-        *acc = (dg_cpu_vf)_mm512_dpbf16_ps((__m512)*acc, (__m512bh)_mm512_set1_epi32((int)a), (__m512bh)*b);
-        return;
-    }
+    if (pairs) return (dg_cpu_vector)_mm512_dpbf16_ps((__m512)acc, (__m512bh)_mm512_set1_epi32((int)a), (__m512bh)b);
 #endif
     (void)pairs;
-    *acc += dg_cpu_float(a) * *b;
+    return acc + dg_cpu_float(a) * b;
 }
 
 /* One tile of m rows and n vectors, both constant where this is inlined. */
 DG_CPU_INLINE void dg_cpu_tile(const dg_cpu_gemm *g, int64_t i, int64_t j, int m, int n, bool pairs)
 {
-    dg_cpu_vf acc[DG_CPU_TILE_M][DG_CPU_TILE_N];
+    dg_cpu_vector acc[DG_CPU_TILE_M][DG_CPU_TILE_N];
     const uint32_t *a = g->a + i * g->a_row, *b = g->b + j;
     float *c = g->c + i * g->ldc + j;
     int64_t a_row = g->a_row, a_unit = g->a_unit, ldb = g->ldb, ldc = g->ldc;
     DG_CPU_UNROLL for (int r = 0; r < m; r++)
     {
-        DG_CPU_UNROLL for (int v = 0; v < n; v++) acc[r][v] = (dg_cpu_vf){0};
+        DG_CPU_UNROLL for (int v = 0; v < n; v++) acc[r][v] = (dg_cpu_vector){0};
     }
     for (int64_t p = 0; p < g->k; p++, a += a_unit, b += ldb) {
-        dg_cpu_vf row[DG_CPU_TILE_N];
+        dg_cpu_vector row[DG_CPU_TILE_N];
         DG_CPU_UNROLL for (int v = 0; v < n; v++) row[v] = *(const dg_cpu_vf *)(b + v * DG_CPU_VL);
         DG_CPU_UNROLL for (int r = 0; r < m; r++)
         {
-            DG_CPU_UNROLL for (int v = 0; v < n; v++) dg_cpu_madd(&acc[r][v], a[r * a_row], &row[v], pairs);
+            DG_CPU_UNROLL for (int v = 0; v < n; v++) acc[r][v] = dg_cpu_madd(acc[r][v], a[r * a_row], row[v], pairs);
         }
     }
     DG_CPU_UNROLL for (int r = 0; r < m; r++)
@@ -79,7 +77,8 @@ DG_CPU_INLINE void dg_cpu_tile(const dg_cpu_gemm *g, int64_t i, int64_t j, int m
         DG_CPU_UNROLL for (int v = 0; v < n; v++)
         {
             dg_cpu_vf *to = (dg_cpu_vf *)(c + r * ldc + v * DG_CPU_VL);
-            *to = g->add ? *to + acc[r][v] : acc[r][v];
+            if (g->add) acc[r][v] += *to;
+            *to = acc[r][v];
         }
     }
 }
