@@ -59,7 +59,7 @@ typedef struct session {
     FILE *output; /* what the children print */
     size_t counts[3];
     /* of the check in progress */
-    bool begun, done;
+    bool begun, done, backend;
     size_t number;
     char subject[160], name[160];
     char buffer[4096]; /* the line that is coming in */
@@ -87,6 +87,7 @@ static void take_line(session *s, char *line)
     if (line[0] == 'D') s->done = true;
     if (line[0] == 'B') {
         s->begun = true;
+        s->backend |= !strncmp(fields[2], "backend", 7);
         s->number = strtoull(fields[1], NULL, 10);
         snprintf(s->subject, sizeof s->subject, "%s", fields[2]);
         snprintf(s->name, sizeof s->name, "%s", fields[3]);
@@ -194,7 +195,8 @@ static void check_output(session *s)
         char text[240];
         line[strcspn(line, "\n")] = 0;
         snprintf(text, sizeof text, "it prints: %s", line);
-        report(s, DG_CHECK_FAIL, text);
+        /* The libraries under a backend are out of its hands. */
+        report(s, s->backend ? DG_CHECK_SKIP : DG_CHECK_FAIL, text);
     } else
         report(s, DG_CHECK_PASS, "");
 }

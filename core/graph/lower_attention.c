@@ -8,7 +8,7 @@ typedef struct heads {
     dg_graph *g;
     int64_t b, nq, nk, h, d; /* batch, queries, keys, heads, width of a head */
     double scale;
-    bool less;
+    bool strict;
     int32_t dtype;                   /* compute dtype */
     dg_value group_q, group_k, bias; /* DG_NO_VALUE when absent */
 } heads;
@@ -25,7 +25,7 @@ static heads heads_of(const dg_lower *c, size_t q, size_t extra)
                .h = h,
                .d = d,
                .scale = scale != 0 ? scale : 1 / sqrt((double)d),
-               .less = dg_ai(c->attrs, 2) != 0,
+               .strict = dg_ai(c->attrs, 2) != 0,
                .dtype = dg_type_of(g, c->in[q]).dtype};
     dg_value *const to[] = {&s.group_q, &s.group_k, &s.bias};
     for (size_t k = 0; k < 3; k++) *to[k] = dg_has(c, extra + k) ? c->in[extra + k] : DG_NO_VALUE;
@@ -59,7 +59,7 @@ static dg_value scores(const heads *s, dg_value q, dg_value k)
     if (!dg_is_value(s->group_q)) return v;
     dg_value gq = dg_reshape(g, s->group_q, DG_LIST(-1, 1, s->nq, 1)); // [b or 1, 1, nq, 1]
     dg_value gk = dg_reshape(g, s->group_k, DG_LIST(-1, 1, 1, s->nk)); // [b or 1, 1, 1, nk]
-    dg_value sees = s->less ? dg_le(g, gq, gk) : dg_ge(g, gq, gk);
+    dg_value sees = s->strict ? dg_gt(g, gq, gk) : dg_ge(g, gq, gk);
     return dg_select(g, sees, v, dg_number(g, -INFINITY));
 }
 

@@ -1,11 +1,14 @@
 /* check_create.c - checks that make and destroy components; see checks.h. */
 #include "checks.h"
 
+#include <time.h>
+
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
 
 #define RANDOM_ROUNDS 400
+#define MOST_SECONDS 10 /* of random settings: a backend takes its time to start */
 #define MOST_ALLOCATIONS 3000
 
 /* Creates with values number n in surroundings number `kind`. On failure nothing is left of it. */
@@ -15,6 +18,7 @@ static dg_status create(const dg_checked *c, uint64_t n, unsigned kind, dg_compo
     *out = (dg_component){0};
     const dg_params *values = dg_check_values(c->ref->factory, n, &out->arena);
     dg_status s = values ? DG_OK : dg_fail(err, DG_ERR_INTERNAL, "no values could be made from the schema");
+    out->params = values; /* for messages also after a failure */
     if (s == DG_OK)
         s = dg_component_create(c->ref, values, dg_check_host(),
                                 dg_check_env_make(c->ref->interface, kind, env), out, err);
@@ -79,28 +83,30 @@ static dg_verdict defaults(const dg_checked *c)
 static dg_verdict random_values(const dg_checked *c)
 {
     size_t created = 0;
-    for (uint64_t n = 0; n < RANDOM_ROUNDS; n++) {
+    uint64_t n = 0;
+    time_t start = time(NULL);
+    for (; n < RANDOM_ROUNDS && time(NULL) - start < MOST_SECONDS; n++) {
         dg_error err = DG_ERROR_INIT;
         dg_component made;
         dg_check_env env;
         dg_check_host_reset(0);
         dg_status s = create(c, n, (unsigned)n % DG_CHECK_ENVS, &made, &env, &err);
         dg_str values = {0};
-        if (made.ref.factory) dg_check_values_print(c->ref->factory, made.params, &values);
+        if (made.params) dg_check_values_print(c->ref->factory, made.params, &values);
         dg_component_destroy(&made);
-        const char *said = values.text ? values.text : "values that it refused";
+        const char *said = values.length ? values.text : "no settings";
         dg_verdict v = DG_CHECK_PASS;
         if (s != DG_OK && (s == DG_ERR_INTERNAL || strstr(err.message, "it failed without a message")))
-            v = dg_check_fail(c, "round %llu: status %d, %s", (unsigned long long)n, s, err.message);
+            v = dg_check_fail(c, "status %d with %s: %s", s, said, err.message);
         else if (dg_check_host_live() || dg_check_host_wrong())
-            v = dg_check_fail(c, "round %llu leaves %zu blocks and releases %zu that it did not get (%s)",
-                              (unsigned long long)n, dg_check_host_live(), dg_check_host_wrong(), said);
+            v = dg_check_fail(c, "with %s it leaves %zu blocks and releases %zu that it did not get", said,
+                              dg_check_host_live(), dg_check_host_wrong());
         dg_str_free(&values);
         if (v == DG_CHECK_FAIL) return v;
         created += s == DG_OK;
     }
-    dg_str_printf(c->detail, "%zu of %d random settings create it, the others are refused with a message",
-                  created, RANDOM_ROUNDS);
+    dg_str_printf(c->detail, "%zu of %llu create it%s", created, (unsigned long long)n,
+                  created < n ? ", the others are refused with a message" : "");
     return DG_CHECK_PASS;
 }
 
@@ -138,7 +144,9 @@ static dg_verdict leaks(const dg_checked *c)
             return dg_check_fail(c, "it releases a pointer that the host did not give");
     }
     size_t after = bytes_in_use();
-    if (after > before + 16 * ROUNDS)
+    /* The libraries under a backend keep a little of their own. */
+    size_t allowed = strcmp(c->ref->interface, DG_BACKEND_INTERFACE) ? 16 : 65536;
+    if (after > before + allowed * ROUNDS)
         return dg_check_fail(c, "%zu bytes from malloc are left each time", (after - before) / ROUNDS);
     return DG_CHECK_PASS;
 }

@@ -492,8 +492,8 @@ static double attend(const double *q, const double *k, const double *v, int nk, 
 
 enum { B = 2, NQ = 7, NK = 5, H = 2, D = 3, W = H * D };
 
-/* less: the other rule; the bias is [batch or 1, H, NQ, NK]. */
-static void compare_attention(const done *c, bool groups, bool less, int bias_batch, double scale)
+/* strict: only smaller groups; the bias is [batch or 1, H, NQ, NK]. */
+static void compare_attention(const done *c, bool groups, bool strict, int bias_batch, double scale)
 {
     for (int b = 0; b < B; b++)
         for (int h = 0; h < H; h++)
@@ -502,7 +502,7 @@ static void compare_attention(const done *c, bool groups, bool less, int bias_ba
                 double y[D];
                 for (int j = 0; j < NK && groups; j++) {
                     double query = c->x[3][b * NQ + i], key = c->x[4][j];
-                    sees[j] = less ? !(key < query) : !(key > query);
+                    sees[j] = strict ? key < query : !(key > query);
                 }
                 const double *bias = bias_batch ? c->x[5] + ((b % bias_batch * H + h) * NQ + i) * NK : NULL;
                 double lse =
@@ -520,21 +520,21 @@ static void attention_is_softmax_of_scores_times_values(void **state)
     (void)state;
     static const struct {
         const char *types, *attrs, *data;
-        bool groups, less;
+        bool groups, strict;
         int bias_batch;
         double scale;
     } rows[] = {
         {QKV, "heads=2", "", false, false, 0, 0},
         {QKV, "heads=2 scale=0.3", "", false, false, 0, 0.3},
         {QKV "i32[2,7] i32[1,5]", "heads=2", "normal normal normal int:-1:2 int:0:2", true, false, 0, 0},
-        {QKV "i32[2,7] i32[1,5]", "heads=2 less=1", "normal normal normal int:0:3 int:0:2", true, true, 0, 0},
+        {QKV "i32[2,7] i32[1,5]", "heads=2 strict=1", "normal normal normal int:0:3 int:0:2", true, true, 0, 0},
         {QKV "- - f32[1,2,7,5]", "heads=2", "", false, false, 1, 0},
         {QKV "i32[2,7] i32[1,5] f32[2,2,7,5]", "heads=2", "normal normal normal int:-1:2 int:0:2 normal",
          true, false, 2, 0},
     };
     for (size_t i = 0; i < COUNT(rows); i++) {
         done c = do_case("attention", rows[i].types, rows[i].attrs, rows[i].data);
-        compare_attention(&c, rows[i].groups, rows[i].less, rows[i].bias_batch,
+        compare_attention(&c, rows[i].groups, rows[i].strict, rows[i].bias_batch,
                           rows[i].scale != 0 ? rows[i].scale : 1 / sqrt(D));
         test_run_free(&c.run);
     }

@@ -147,11 +147,15 @@ static void fingerprint(void *self, char *out, size_t size)
              pjrt->api->pjrt_api_version.major_version, pjrt->api->pjrt_api_version.minor_version, host);
 }
 
-/* XLA's CPU code gains little from bf16; every accelerator does. */
+/* bf16 pays wherever matrix units take it: on every accelerator, and on processors with such instructions. */
 static dg_dtype preferred(void *self)
 {
     const dg_pjrt *pjrt = self;
-    return strcmp(pjrt->platform, "cpu") == 0 ? DG_F32 : DG_BF16;
+    if (strcmp(pjrt->platform, "cpu") != 0) return DG_BF16;
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512bf16")) return DG_BF16;
+#endif
+    return DG_F32;
 }
 
 /* ---- programs */

@@ -217,7 +217,7 @@ typedef struct block {
     int64_t seen;           /* keys that any query of the block may see: the first so many */
 } block;
 
-static bool sees(const dg_cpu_attention *a, int32_t q, int32_t k) { return a->less ? q <= k : q >= k; }
+static bool sees(const dg_cpu_attention *a, int32_t q, int32_t k) { return a->strict ? q > k : q >= k; }
 
 static block block_at(const dg_cpu_attention *a, int64_t b, int64_t h, int64_t first, int64_t n)
 {
@@ -242,8 +242,8 @@ static void finish_scores(const dg_cpu_attention *a, const block *k, int64_t i, 
     if (a->group_q) {
         const int32_t *gk = a->group_k + k->b * a->group_k_stride;
         int32_t gq = a->group_q[k->b * a->group_q_stride + query];
-        if (a->less)
-            for (int64_t j = 0; j < k->seen; j++) s[j] = gq <= gk[j] ? s[j] : -INFINITY;
+        if (a->strict)
+            for (int64_t j = 0; j < k->seen; j++) s[j] = gq > gk[j] ? s[j] : -INFINITY;
         else
             for (int64_t j = 0; j < k->seen; j++) s[j] = gq >= gk[j] ? s[j] : -INFINITY;
     }

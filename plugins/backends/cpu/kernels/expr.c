@@ -155,9 +155,8 @@ static void load_run(void *to, const dg_cpu_expr_leaf *leaf, int64_t at, int64_t
 
 static void fill_pad(void *to, const dg_cpu_expr_leaf *leaf, int64_t n)
 {
-    bool is_float = dg_dtype_is_float((dg_dtype)leaf->dtype);
-    uint32_t *y = to, bits = is_float ? dg_cpu_bits(leaf->pad) : (uint32_t)(int32_t)leaf->pad;
-    for (int64_t i = 0; i < n; i++) y[i] = bits;
+    uint32_t *y = to;
+    for (int64_t i = 0; i < n; i++) y[i] = leaf->pad;
 }
 
 /* Coordinates of a flat index, walked run by run along the last axis. */

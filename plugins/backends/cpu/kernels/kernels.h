@@ -44,8 +44,8 @@ typedef struct dg_cpu_expr_leaf {
     int64_t offset; /* elements from base to that of index 0, which may be outside when padded */
     int32_t dtype;  /* as stored */
     bool dense;     /* element i of the result belongs to element i here */
-    bool padded;    /* outside low..high the value is pad */
-    float pad;
+    bool padded;    /* outside low..high the lane is `pad` */
+    uint32_t pad;   /* bits of an f32 or i32 lane */
     int64_t stride[DG_MAX_RANK]; /* elements; 0 where it is broadcast */
     int64_t low[DG_MAX_RANK], high[DG_MAX_RANK];
 } dg_cpu_expr_leaf;
@@ -200,7 +200,7 @@ typedef struct dg_cpu_attention {
     int32_t dtype;
     int64_t batch, heads, nq, nk, d;
     float scale;
-    bool less;
+    bool strict; /* a query sees smaller groups only, its own not */
     dg_cpu_heads q, k, v, y; /* y is read by the gradient */
     const int32_t *group_q, *group_k; // [batch or 1, n], or NULL
     int64_t group_q_stride, group_k_stride; /* 0: one for all samples */

@@ -1,0 +1,224 @@
+/* cpu.h - the inside of the cpu backend.
+ *
+ * Way of a program: plan.c reads it once and decides for each value where its elements are: in memory of its own, in
+ * another value's memory (a view), or nowhere, because it is computed inside the pass of whoever reads it (a chain of
+ * element-wise ops). Then the nodes are emitted twice (emit.c, chain.c, product.c). The dry round touches no memory: it
+ * finds what every node reads and writes, hence the lives of values, and what scratch it needs; from that compile.c
+ * plans one arena. The real round makes the steps that run.c carries out, with all pointers in place. */
+#ifndef DG_CPU_CPU_H
+#define DG_CPU_CPU_H
+
+#include <dnnl.h>
+
+#include "digpt/backend.h"
+#include "digpt/plan.h"
+#include "kernels/kernels.h"
+
+typedef struct dg_cpu {
+    const dg_host *host;
+    const dg_cpu_kernels *kernels;
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+    int threads;
+} dg_cpu;
+
+/* ---- store.c */
+
+struct dg_backend_store {
+    dg_cpu *cpu;
+    struct dg_cpu_tensor **tensors; /* sorted by name */
+    size_t n, room;
+};
+
+/* Memory of the tensor, or NULL when there is none of that name and type. */
+void *dg_cpu_store_find(const dg_backend_store *s, const char *name, const dg_type *type);
+dg_status dg_cpu_store_create(void *self, dg_backend_store **out, dg_error *err);
+void dg_cpu_store_destroy(dg_backend_store *s);
+dg_status dg_cpu_store_add(dg_backend_store *s, const char *name, const dg_type *type, dg_error *err);
+dg_status dg_cpu_store_write(dg_backend_store *s, const char *name, const void *data, uint64_t offset, uint64_t bytes,
+                             dg_error *err);
+dg_status dg_cpu_store_read(dg_backend_store *s, const char *name, void *data, uint64_t offset, uint64_t bytes,
+                            dg_error *err);
+
+/* Zeroed memory, 64-byte aligned; NULL when out of memory. */
+void *dg_cpu_allocate(const dg_cpu *cpu, uint64_t bytes);
+void dg_cpu_free(const dg_cpu *cpu, void *p);
+
+/* ---- support.c */
+
+/* NULL, or why the node cannot be run. */
+const char *dg_cpu_refusal(const dg_work *work);
+bool dg_cpu_supports(void *self, const dg_work *work);
+dg_status dg_cpu_check(void *self, const dg_program *p, dg_complain_function complain, void *user, dg_error *err);
+
+/* ---- view.c: where the elements of a value are */
+
+typedef struct dg_cpu_view {
+    int32_t root;   /* the value in whose memory they are */
+    int64_t offset; /* of the first, in elements */
+    int64_t stride[DG_MAX_RANK];
+} dg_cpu_view;
+
+dg_cpu_view dg_cpu_dense_view(int32_t root, const dg_type *t);
+/* Do elements follow each other in row-major order? */
+bool dg_cpu_is_dense(const dg_cpu_view *v, const dg_type *t);
+/* Strides over `to` for elements that have `stride` over `from`, both of the same number of elements and in the same
+ * order; false when no strides do it. */
+bool dg_cpu_restride(const dg_type *from, const int64_t *stride, const dg_type *to, int64_t *out);
+/* Strides of `stride` over `from`, stretched as in numpy to `to`. */
+void dg_cpu_stretch(const dg_type *from, const int64_t *stride, const dg_type *to, int64_t *out);
+
+/* ---- the plan */
+
+/* Element-wise work that is not done yet: an expression whose leaves are values. Steps are in the order of evaluation;
+ * their operands are earlier steps (DG_CPU_LOAD: a leaf), slots come at the end. */
+typedef struct dg_cpu_chain {
+    dg_cpu_expr e; /* dims: the value's, not collapsed; leaves without base */
+    int32_t values[DG_CPU_MOST_LEAVES]; /* the roots; -1: the constant in `pad` */
+    bool rounded; /* lanes are what the value's dtype can hold */
+} dg_cpu_chain;
+
+typedef enum dg_cpu_home { DG_CPU_ARENA, DG_CPU_LEAF, DG_CPU_INPUT, DG_CPU_CONSTANT } dg_cpu_home;
+
+typedef struct dg_cpu_value {
+    dg_cpu_view view;    /* root: itself when it is no view */
+    dg_cpu_chain *chain; /* NULL: none */
+    int32_t uses;        /* operands, outputs and updates that name it */
+    bool own;            /* its elements are dense in memory of its own */
+    dg_cpu_home home;    /* of that memory */
+    int32_t first, last; /* its life in the arena, in nodes; -1 before the first */
+    int32_t last_read;
+    uint64_t at;  /* in the arena */
+    void *memory; /* LEAF: the store's; CONSTANT */
+} dg_cpu_value;
+
+typedef struct dg_cpu_step {
+    dg_cpu_kernel kernel;          /* NULL: product */
+    const void *args;              /* of the kernel */
+    struct dg_cpu_product *product;
+    int64_t units, grain;          /* units of a piece of work; pieces do not depend on the number of threads */
+    uint32_t node;
+} dg_cpu_step;
+
+/* Small memory that lives as long as the executable; dg_cpu_pool_free frees it all. */
+typedef struct dg_cpu_pool {
+    const dg_host *host;
+    struct dg_cpu_pool_block *head;
+} dg_cpu_pool;
+void *dg_cpu_pool_take(dg_cpu_pool *pool, uint64_t bytes); /* zeroed, 64-byte aligned, or NULL */
+void dg_cpu_pool_free(dg_cpu_pool *pool);
+
+typedef struct dg_cpu_plan {
+    dg_cpu *cpu;
+    const dg_program *p;
+    dg_cpu_value *values; /* [n_values] */
+    dg_cpu_pool pool;     /* plan, args, constants */
+    bool dry;             /* which round of emission this is */
+    int32_t time;         /* the node being emitted */
+    dg_plan_block *scratch; /* [n_scratch] in the order of demand */
+    uint32_t n_scratch, scratch_room, next_scratch;
+    dg_cpu_step *steps;
+    uint32_t n_steps, steps_room;
+    uint64_t worker_bytes; /* scratch of each worker */
+    char *arena;
+    uint64_t arena_bytes;
+    uint64_t constant_bytes;
+    struct dg_cpu_product *products; /* list, for release */
+    dg_status status;                /* sticky */
+    dg_error *err;
+} dg_cpu_plan;
+
+/* plan.c: views, chains, and which values need memory of their own. */
+dg_status dg_cpu_plan_values(dg_cpu_plan *c);
+/* Somebody reads v as dense elements (or, strided, through its view). */
+void dg_cpu_demand(dg_cpu_plan *c, int32_t v, bool strided);
+
+/* chain.c */
+bool dg_cpu_is_lane_op(const char *op);
+/* Builds the chain of node n, of a lane op, fill or pad; sets plan status. */
+void dg_cpu_chain_node(dg_cpu_plan *c, uint32_t n);
+/* The chain of v seen through a reshape, or NULL when that cannot be. */
+dg_cpu_chain *dg_cpu_chain_reshaped(dg_cpu_plan *c, const dg_cpu_chain *from, const dg_type *from_type, const dg_type *to);
+/* Makes a chain that reads v. */
+void dg_cpu_chain_load(dg_cpu_plan *c, dg_cpu_chain *chain, int32_t v);
+/* Emits the chain into `out`: dense, or with strides [rank] when these are not NULL. */
+void dg_cpu_chain_emit(dg_cpu_plan *c, const dg_cpu_chain *chain, dg_dtype dtype, void *out, const int64_t *stride);
+
+/* emit.c */
+void dg_cpu_emit(dg_cpu_plan *c, uint32_t n);
+/* Pointers to a value's dense elements; NULL in the dry round, where reads and writes are noted. */
+const void *dg_cpu_in(dg_cpu_plan *c, int32_t v);
+void *dg_cpu_out(dg_cpu_plan *c, int32_t v);
+/* The memory of v's view's root, to be read through strides. */
+const void *dg_cpu_in_root(dg_cpu_plan *c, int32_t root);
+/* Room for the node being emitted, shared by its steps. */
+void *dg_cpu_scratch(dg_cpu_plan *c, uint64_t bytes);
+void *dg_cpu_args(dg_cpu_plan *c, const void *args, uint64_t bytes);
+void dg_cpu_add_step(dg_cpu_plan *c, dg_cpu_kernel kernel, const void *args, int64_t units, int64_t grain,
+                     int64_t worker_bytes);
+void dg_cpu_nomem(dg_cpu_plan *c, uint64_t bytes, const char *what);
+
+/* emit_reduce.c */
+void dg_cpu_emit_reduce(dg_cpu_plan *c, uint32_t n, bool max);
+/* y [n] = sum over rows of x [rows, n], f32. */
+void dg_cpu_emit_column_sum(dg_cpu_plan *c, const float *x, int64_t rows, int64_t n, float *y);
+
+/* emit_attention.c */
+void dg_cpu_emit_attention(dg_cpu_plan *c, uint32_t n);
+void dg_cpu_emit_attention_grad(dg_cpu_plan *c, uint32_t n);
+
+/* product.c: matmul and linear by oneDNN */
+void dg_cpu_emit_matmul(dg_cpu_plan *c, uint32_t n);
+void dg_cpu_emit_linear(dg_cpu_plan *c, uint32_t n);
+dg_status dg_cpu_product_run(struct dg_cpu_product *p, dg_error *err);
+void dg_cpu_products_free(dg_cpu_plan *c);
+bool dg_cpu_has_bf16_products(dg_cpu *cpu);
+
+/* compile.c */
+dg_status dg_cpu_memory(void *self, const dg_program *p, dg_memory_need *out, dg_error *err);
+dg_status dg_cpu_compile(void *self, const dg_program *p, dg_backend_store *s, dg_backend_exe **out, dg_error *err);
+void dg_cpu_release(dg_backend_exe *exe);
+
+struct dg_backend_exe {
+    dg_cpu_plan plan;
+    char *workers; // [threads, worker_bytes]
+    struct dg_cpu_copy *copies; /* updates that were not made in place */
+    uint32_t n_copies;
+    dg_node_time *times; // [n_nodes]
+    bool profiling;
+};
+
+typedef struct dg_cpu_copy {
+    void *to, *from;
+    void *stage; /* NULL, or where `from` is put first, because another copy overwrites it */
+    uint64_t bytes;
+} dg_cpu_copy;
+
+/* run.c */
+dg_status dg_cpu_run(dg_backend_exe *exe, const dg_run *run, dg_error *err);
+void dg_cpu_profile(dg_backend_exe *exe, bool on);
+dg_status dg_cpu_times(dg_backend_exe *exe, dg_node_time *out, uint32_t room, uint32_t *n, dg_error *err);
+/* Runs a kernel over all units, in pieces of `grain`; scratch of worker w is at workers + w * stride. */
+void dg_cpu_parallel(int threads, dg_cpu_kernel kernel, const void *args, int64_t units, int64_t grain, char *workers,
+                     uint64_t stride);
+/* Threads that this process may use. */
+int dg_cpu_usable_threads(void);
+/* Number of threads of oneDNN and of the loops, for the time of one call. */
+int dg_cpu_threads_begin(int threads);
+void dg_cpu_threads_end(int before);
+
+/* Attributes of a node. */
+static inline int64_t dg_cpu_int(const dg_program_node *n, const char *name)
+{
+    return dg_attr_int(n->attrs, n->n_attrs, name);
+}
+static inline double dg_cpu_real(const dg_program_node *n, const char *name)
+{
+    return dg_attr_float(n->attrs, n->n_attrs, name);
+}
+static inline const dg_attr *dg_cpu_attr(const dg_program_node *n, const char *name)
+{
+    return dg_attr_find(n->attrs, n->n_attrs, name);
+}
+
+#endif
