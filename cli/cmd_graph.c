@@ -12,8 +12,8 @@ static int find_stage(const char *name)
     for (int i = 0; i < N_STAGES; i++)
         if (!strcmp(name, stages[i])) return i;
     const char *nearest = dg_nearest(name, stages, N_STAGES);
-    cli_usage("graph: there is no pass '%s'%s%s%s; see digpt graph --help", name,
-              nearest ? ", did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+    cli_usage("graph: there is no pass '%s'%s%s%s See digpt graph --help", name,
+              nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : ".");
     return -1;
 }
 

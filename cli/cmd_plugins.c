@@ -90,8 +90,8 @@ static int one(const dg_registry *r, const char *word)
     if (last) return cli_print(&text);
     const char *nearest = dg_nearest(word, names, n_names);
     dg_error err = DG_ERROR_INIT;
-    dg_fail(&err, DG_ERR_NOT_FOUND, "no plugin has the id or a component named '%s'%s%s%s; see digpt plugins",
-            word, nearest ? ", did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+    dg_fail(&err, DG_ERR_NOT_FOUND, "no plugin has the id or a component named '%s'%s%s%s See digpt plugins",
+            word, nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : ".");
     return cli_fail(&err);
 }
 

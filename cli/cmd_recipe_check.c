@@ -115,41 +115,91 @@ static dg_status check(const cli_recipe *r, dg_str *rows, dg_error *err)
     return s;
 }
 
-static int run(const cli_args *args)
+/* ---- beside another recipe */
+
+/* The k-th row of `rows` with the key that `row` begins with, up to its end; NULL if there is none. */
+static const char *same_key(const char *rows, const char *row, int k)
+{
+    size_t n = strcspn(row, "\t") + 1;
+    for (const char *p = rows; p && *p; p = strchr(p, '\n') ? strchr(p, '\n') + 1 : NULL)
+        if (!strncmp(p, row, n) && k-- == 0) return p;
+    return NULL;
+}
+
+/* The rows of a, and under each that is another in b what it is there; rows that only b has come last. */
+static void merge(const char *a, const char *b, dg_str *out)
+{
+    const char *last = "";
+    int k = 0;
+    for (const char *p = a; *p; p += strcspn(p, "\n") + 1) {
+        size_t key = strcspn(p, "\t") + 1, n = strcspn(p, "\n");
+        k = strncmp(last, p, key) ? 0 : k + 1;
+        last = p;
+        const char *q = same_key(b, p, k);
+        size_t m = q ? strcspn(q, "\n") : 0;
+        dg_str_bytes(out, p, n + 1);
+        if (!q || n != m || strncmp(p, q, n))
+            dg_str_printf(out, "  was\t%.*s\n", q ? (int)(m - key) : 7, q ? q + key : "nothing");
+    }
+    for (const char *q = b; *q; q += strcspn(q, "\n") + 1)
+        if (!same_key(a, q, 0))
+            dg_str_printf(out, "  was\t%.*s: %.*s\n", (int)strcspn(q, "\t"), q,
+                          (int)strcspn(q + strcspn(q, "\t") + 1, "\n"), q + strcspn(q, "\t") + 1);
+}
+
+/* Opens and checks one recipe into rows; the exit code. With `origins`, its values are added to `values`. */
+static int check_one(const cli_args *args, const char *name, char *const *overrides, int n, dg_str *rows,
+                     dg_str *values)
 {
     cli_recipe r;
     dg_error err = DG_ERROR_INIT;
-    dg_str rows = {0}, values = {0};
-    int code = cli_recipe_open(args, args->words[0], args->words + 1, args->n_words - 1, &r);
+    int code = cli_recipe_open(args, name, overrides, n, &r);
     if (code != CLI_OK) return code;
-    dg_str_printf(&rows, "recipe\t%s\n", r.path);
-    dg_status s = check(&r, &rows, &err);
-    code = cli_table(&rows);
-    if (s == DG_OK && cli_has(args, "origins")) {
-        dg_str_puts(&values, "\n");
-        dg_recipe_print(r.recipe, true, &values);
-        code = cli_print(&values);
-    }
-    if (s != DG_OK) {
-        fflush(stdout);
+    dg_str_printf(rows, "recipe\t%s\n", r.path);
+    if (check(&r, rows, &err) != DG_OK) {
         code = cli_recipe_fail(&r, &err);
+    } else if (values) {
+        dg_str_puts(values, "\n");
+        dg_recipe_print(r.recipe, true, values);
     }
     cli_recipe_close(&r);
     return code;
 }
 
-static const cli_option options[] = {{"origins", NULL, "print all values too, with where each was written"},
-                                     CLI_PLUGIN_PATH,
-                                     {NULL, NULL, NULL}};
+static int run(const cli_args *args)
+{
+    dg_str rows = {0}, other = {0}, merged = {0}, values = {0};
+    const char *against = cli_value(args, "against");
+    int code = check_one(args, args->words[0], args->words + 1, args->n_words - 1, &rows,
+                         cli_has(args, "origins") ? &values : NULL);
+    if (code == CLI_OK && against) code = check_one(args, against, NULL, 0, &other, NULL);
+    if (code == CLI_OK && against && rows.text && other.text) {
+        merge(rows.text, other.text, &merged);
+        dg_str_free(&rows);
+        rows = merged;
+    }
+    int printed = cli_table(&rows);
+    if (code == CLI_OK) code = printed;
+    if (code == CLI_OK) code = cli_print(&values);
+    dg_str_free(&values);
+    dg_str_free(&other);
+    return code;
+}
 
-const cli_command cmd_recipe_check = {
-    "recipe check",
-    "RECIPE [key=value ...]",
-    1,
-    -1,
-    "check a recipe and say what it would do",
-    "Loads the plugins, reads the headers of weights, builds the whole program and asks the backend about "
-    "it;\n"
-    "reads no image. `digpt recipe diff RECIPE RECIPE key=value` shows what a change does to the values.",
-    options,
-    run};
+static const cli_option options[] = {
+    {"against", "RECIPE", "say under each line what it would be for another recipe"},
+    {"origins", NULL, "print all values too, with where each was written"},
+    CLI_PLUGIN_PATH,
+    {NULL, NULL, NULL}};
+
+const cli_command cmd_recipe_check = {"recipe check",
+                                      "RECIPE [key=value ...]",
+                                      1,
+                                      -1,
+                                      "check a recipe and say what it would do",
+                                      "Loads the plugins, reads the headers of weights, builds the whole "
+                                      "program and asks the backend about it;\n"
+                                      "reads no image. What would another tokenizer change?\n"
+                                      "  digpt recipe check RECIPE tokenizer.name=pixels --against RECIPE",
+                                      options,
+                                      run};

@@ -1,14 +1,14 @@
 /* commands.c - the table of commands, in the order of `digpt --help`. */
 #include "cli.h"
 
-extern const cli_command cmd_recipe_list, cmd_recipe_copy, cmd_recipe_check, cmd_recipe_show, cmd_recipe_diff,
-    cmd_graph, cmd_plugins, cmd_check, cmd_doctor, cmd_completion;
+extern const cli_command cmd_run, cmd_bench, cmd_recipe_list, cmd_recipe_copy, cmd_recipe_check,
+    cmd_recipe_show, cmd_recipe_diff, cmd_graph, cmd_plugins, cmd_check, cmd_doctor, cmd_completion;
 
 const cli_command *const *cli_commands(size_t *n)
 {
     static const cli_command *const commands[] = {
-        &cmd_recipe_list, &cmd_recipe_copy, &cmd_recipe_check, &cmd_recipe_show, &cmd_recipe_diff,
-        &cmd_graph,       &cmd_plugins,     &cmd_check,        &cmd_doctor,      &cmd_completion,
+        &cmd_run,         &cmd_bench, &cmd_recipe_list, &cmd_recipe_copy, &cmd_recipe_check, &cmd_recipe_show,
+        &cmd_recipe_diff, &cmd_graph, &cmd_plugins,     &cmd_check,       &cmd_doctor,       &cmd_completion,
     };
     *n = sizeof commands / sizeof commands[0];
     return commands;

@@ -8,7 +8,7 @@ static const char after_commands[] =
     "digpt COMMAND --help says more. A RECIPE is a file, or a name that `digpt recipe list` shows.\n"
     "\n"
     "Exit codes: 0 done; 1 failed; 2 wrong usage; 75 stopped in good order by a signal or a time limit:\n"
-    "run the same command again to continue.\n";
+    "the same command with --resume goes on.\n";
 
 static void general_help(void)
 {
@@ -56,19 +56,23 @@ static int group(const char *word, const char *next)
     dg_str_free(&rows);
     if (!next) return cli_usage("'digpt %s' needs one more word; see digpt %s --help", word, word);
     const char *nearest = dg_nearest(next, names, n_names);
-    return cli_usage("there is no command '%s %s'%s%s%s; see digpt %s --help", word, next,
-                     nearest ? ", did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "", word);
+    return cli_usage("there is no command '%s %s'%s%s%s See digpt %s --help", word, next,
+                     nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : ".", word);
 }
 
 static int unknown(const char *word)
 {
     size_t n;
     const cli_command *const *commands = cli_commands(&n);
-    const char *names[64];
-    for (size_t i = 0; i < n && i < 64; i++) names[i] = commands[i]->name;
-    const char *nearest = dg_nearest(word, names, n < 64 ? n : 64);
-    return cli_usage("there is no %s '%s'%s%s%s; see digpt --help", word[0] == '-' ? "option" : "command",
-                     word, nearest ? ", did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+    char names[64][32];
+    const char *list[64];
+    for (size_t i = 0; i < n && i < 64; i++) {
+        snprintf(names[i], sizeof names[i], "%.*s", (int)strcspn(commands[i]->name, " "), commands[i]->name);
+        list[i] = names[i];
+    }
+    const char *nearest = dg_nearest(word, list, n < 64 ? n : 64);
+    return cli_usage("there is no %s '%s'%s%s%s See digpt --help", word[0] == '-' ? "option" : "command",
+                     word, nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : ".");
 }
 
 static int dispatch(int argc, char **argv)

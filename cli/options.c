@@ -51,8 +51,8 @@ static int wrong_option(const cli_command *command, const char *given, const cli
             return cli_usage("%s: the option --%s takes no value", command->name, word);
     }
     const char *nearest = dg_nearest(word, names, n);
-    return cli_usage("%s: there is no option '--%s'%s%s%s; see digpt %s --help", command->name, word,
-                     nearest ? ", did you mean '--" : "", nearest ? nearest : "", nearest ? "'?" : "",
+    return cli_usage("%s: there is no option '--%s'%s%s%s See digpt %s --help", command->name, word,
+                     nearest ? "; did you mean '--" : "", nearest ? nearest : "", nearest ? "'?" : ".",
                      command->name);
 }
 

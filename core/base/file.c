@@ -12,8 +12,11 @@
 static dg_status io_fail(dg_error *err, const char *what, const char *path)
 {
     int e = errno;
-    return dg_fail(err, e == ENOENT ? DG_ERR_NOT_FOUND : e == ENOMEM ? DG_ERR_NOMEM : DG_ERR_IO, "%s '%s': %s", what, path,
-                   strerror(e));
+    return dg_fail(err,
+                   e == ENOENT   ? DG_ERR_NOT_FOUND
+                   : e == ENOMEM ? DG_ERR_NOMEM
+                                 : DG_ERR_IO,
+                   "%s '%s': %s", what, path, strerror(e));
 }
 
 static dg_status read_fd(int fd, const char *path, size_t limit, char **bytes, size_t *size, dg_error *err)
@@ -22,7 +25,9 @@ static dg_status read_fd(int fd, const char *path, size_t limit, char **bytes, s
     if (fstat(fd, &st) != 0) return io_fail(err, "cannot read", path);
     if (S_ISDIR(st.st_mode)) return dg_fail(err, DG_ERR_IO, "cannot read '%s': it is a folder", path);
     size_t capacity = st.st_size > 0 ? (size_t)st.st_size : 4096, n = 0;
-    if (capacity > limit) return dg_fail(err, DG_ERR_FORMAT, "'%s' has %zu bytes, more than the %zu allowed", path, capacity, limit);
+    if (capacity > limit)
+        return dg_fail(err, DG_ERR_FORMAT, "'%s' has %zu bytes, more than the %zu allowed", path, capacity,
+                       limit);
     char *p = dg_calloc(capacity + 1, 1);
     if (!p) return dg_fail(err, DG_ERR_NOMEM, "no memory for the %zu bytes of '%s'", capacity, path);
     for (;;) {
@@ -36,7 +41,8 @@ static dg_status read_fd(int fd, const char *path, size_t limit, char **bytes, s
         n += (size_t)r;
         if (n < capacity) continue;
         if (S_ISREG(st.st_mode)) break;
-        char *grown = capacity < limit ? dg_realloc(p, capacity * 2 + 1) : NULL; /* a pipe: its size is not known */
+        char *grown =
+            capacity < limit ? dg_realloc(p, capacity * 2 + 1) : NULL; /* a pipe: its size is not known */
         if (!grown) {
             dg_free(p);
             return dg_fail(err, DG_ERR_FORMAT, "'%s' has more than the %zu bytes allowed", path, limit);
@@ -121,7 +127,8 @@ dg_status dg_dir_make(const char *path, dg_error *err)
         *q = c;
         if (c == 0) break;
     }
-    if (s == DG_OK && !dg_path_is_dir(path)) s = dg_fail(err, DG_ERR_IO, "'%s' is there and is not a folder", path);
+    if (s == DG_OK && !dg_path_is_dir(path))
+        s = dg_fail(err, DG_ERR_IO, "'%s' is there and is not a folder", path);
     dg_free(p);
     return s;
 }
@@ -149,7 +156,10 @@ static dg_status remove_in(int parent, const char *name, const char *path, dg_er
     return s;
 }
 
-dg_status dg_dir_remove(const char *path, dg_error *err) { return remove_in(AT_FDCWD, path, path, err); }
+dg_status dg_dir_remove(const char *path, dg_error *err)
+{
+    return remove_in(AT_FDCWD, path, path, err);
+}
 
 bool dg_path_is_file(const char *path)
 {

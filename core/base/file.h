@@ -1,12 +1,15 @@
-/* file.h - whole files, paths, and writes that survive a crash. All failures name the path and errno's text. */
+/* file.h - whole files, paths, and writes that survive a crash. All failures name the path and errno's text.
+ */
 #ifndef DG_BASE_FILE_H
 #define DG_BASE_FILE_H
 
 #include "digpt/base.h"
 
-/* Reads a whole file; *bytes is NUL-terminated past its end and freed with dg_free. Refuses more than `limit`. */
+/* Reads a whole file; *bytes is NUL-terminated past its end and freed with dg_free. Refuses more than
+ * `limit`. */
 dg_status dg_file_read(const char *path, size_t limit, char **bytes, size_t *size, dg_error *err);
-/* Writes path.tmp, syncs it, renames it over path, syncs the folder: readers see the old file or the new one. */
+/* Writes path.tmp, syncs it, renames it over path, syncs the folder: readers see the old file or the new one.
+ */
 dg_status dg_file_write_atomic(const char *path, const void *bytes, size_t size, dg_error *err);
 /* write(2) until all is written. */
 dg_status dg_fd_write_all(int fd, const void *bytes, size_t size, const char *path, dg_error *err);

@@ -8,7 +8,10 @@ static dg_log_level least = DG_LOG_INFO;
 static void (*sink_function)(void *, dg_log_level, const char *);
 static void *sink_user;
 
-void dg_log_set_level(dg_log_level level) { least = level; }
+void dg_log_set_level(dg_log_level level)
+{
+    least = level;
+}
 
 void dg_log_set_sink(void (*sink)(void *, dg_log_level, const char *), void *user)
 {

@@ -6,7 +6,10 @@
 
 static atomic_size_t fail_at; /* 0: never; 1: now and ever after; n: count down */
 
-void dg_alloc_fail_at(size_t n) { atomic_store(&fail_at, n); }
+void dg_alloc_fail_at(size_t n)
+{
+    atomic_store(&fail_at, n);
+}
 
 static bool fails_now(void)
 {
@@ -29,7 +32,10 @@ void *dg_realloc(void *p, size_t size)
     return realloc(p, size ? size : 1);
 }
 
-void dg_free(void *p) { free(p); }
+void dg_free(void *p)
+{
+    free(p);
+}
 
 char *dg_strdup(const char *s)
 {

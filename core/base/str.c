@@ -27,7 +27,10 @@ void dg_str_bytes(dg_str *s, const void *bytes, size_t n)
     s->text[s->length] = 0;
 }
 
-void dg_str_puts(dg_str *s, const char *text) { dg_str_bytes(s, text, strlen(text)); }
+void dg_str_puts(dg_str *s, const char *text)
+{
+    dg_str_bytes(s, text, strlen(text));
+}
 
 void dg_str_printf(dg_str *s, const char *fmt, ...)
 {
@@ -48,7 +51,11 @@ void dg_str_printf(dg_str *s, const char *fmt, ...)
 /* Length of the well-formed UTF-8 sequence at p (RFC 3629), or 0. */
 static size_t utf8_length(const unsigned char *p)
 {
-    size_t n = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
+    size_t n = p[0] < 0x80                   ? 1
+               : p[0] >= 0xc2 && p[0] < 0xe0 ? 2
+               : (p[0] & 0xf0) == 0xe0       ? 3
+               : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
+                                             : 0;
     for (size_t i = 1; i < n; i++)
         if ((p[i] & 0xc0) != 0x80) return 0;
     if (n == 3 && ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f))) return 0;
@@ -83,7 +90,9 @@ void dg_str_free(dg_str *s)
 
 dg_status dg_str_check(const dg_str *s, dg_error *err)
 {
-    return s->failed ? dg_fail(err, DG_ERR_NOMEM, "out of memory while writing a text of %zu bytes", s->length) : DG_OK;
+    return s->failed
+               ? dg_fail(err, DG_ERR_NOMEM, "out of memory while writing a text of %zu bytes", s->length)
+               : DG_OK;
 }
 
 size_t dg_edit_distance(const char *a, const char *b)

@@ -1,5 +1,5 @@
-/* str.h - a growing string. After a failed allocation `failed` stays set and further writes do nothing, so that a
- * long text is written without a check a line and asked once at the end. */
+/* str.h - a growing string. After a failed allocation `failed` stays set and further writes do nothing, so
+ * that a long text is written without a check a line and asked once at the end. */
 #ifndef DG_BASE_STR_H
 #define DG_BASE_STR_H
 

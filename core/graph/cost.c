@@ -1,7 +1,6 @@
 /* cost.c - what a program costs, counted from its shapes: FLOPs of its products (2mnk), bytes, parameters. */
 #include "graph.h"
 
-
 static double matmul_flops(const dg_work *w)
 {
     const dg_type *a = &w->in[0];
@@ -9,13 +8,25 @@ static double matmul_flops(const dg_work *w)
     return 2.0 * k * (double)dg_type_count(&w->out[0]);
 }
 
-static double linear_flops(const dg_work *w) { return 2.0 * (double)w->in[1].dims[1] * (double)dg_type_count(&w->out[0]); }
+static double linear_flops(const dg_work *w)
+{
+    return 2.0 * (double)w->in[1].dims[1] * (double)dg_type_count(&w->out[0]);
+}
 
 /* Two products forward (q k', p v), five backward (p again, dv, dp, dq, dk): as if no key were masked. */
-static double attention_products(const dg_type *q, const dg_type *k) { return 2.0 * (double)dg_type_count(q) * (double)k->dims[1]; }
+static double attention_products(const dg_type *q, const dg_type *k)
+{
+    return 2.0 * (double)dg_type_count(q) * (double)k->dims[1];
+}
 
-static double attention_flops(const dg_work *w) { return 2 * attention_products(&w->in[0], &w->in[1]); }
-static double attention_grad_flops(const dg_work *w) { return 5 * attention_products(&w->in[1], &w->in[2]); }
+static double attention_flops(const dg_work *w)
+{
+    return 2 * attention_products(&w->in[0], &w->in[1]);
+}
+static double attention_grad_flops(const dg_work *w)
+{
+    return 5 * attention_products(&w->in[1], &w->in[2]);
+}
 
 double dg_work_flops(const dg_work *w)
 {
@@ -45,7 +56,8 @@ dg_cost dg_program_cost(const dg_program *p)
         const dg_program_node *n = &p->nodes[i];
         for (uint32_t k = 0; k < n->n_in; k++)
             if (n->in[k] >= 0) c.bytes += (double)dg_type_bytes(&p->values[n->in[k]].type);
-        for (uint32_t k = 0; k < n->n_out; k++) c.bytes += (double)dg_type_bytes(&p->values[n->out + (int32_t)k].type);
+        for (uint32_t k = 0; k < n->n_out; k++)
+            c.bytes += (double)dg_type_bytes(&p->values[n->out + (int32_t)k].type);
         if (n->n_in + n->n_out > DG_WORK_MAX_IN) continue; /* a long concat: no products */
         dg_type types[DG_WORK_MAX_IN];
         dg_work work;

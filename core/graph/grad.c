@@ -3,7 +3,10 @@
 
 #define IN(K) (c->in[K])
 
-static dg_type type_of(const dg_grad *c, dg_value v) { return dg_type_of(c->g, v); }
+static dg_type type_of(const dg_grad *c, dg_value v)
+{
+    return dg_type_of(c->g, v);
+}
 
 static dg_value as_dtype(dg_graph *g, dg_value v, int32_t dtype)
 {
@@ -11,9 +14,15 @@ static dg_value as_dtype(dg_graph *g, dg_value v, int32_t dtype)
 }
 
 /* dy in the dtype of v. */
-static dg_value dy_like(const dg_grad *c, dg_value v) { return as_dtype(c->g, c->dy[0], type_of(c, v).dtype); }
+static dg_value dy_like(const dg_grad *c, dg_value v)
+{
+    return as_dtype(c->g, c->dy[0], type_of(c, v).dtype);
+}
 
-static dg_value number(dg_graph *g, int32_t dtype, double value) { return dg_fill(g, (dg_dtype)dtype, NULL, 0, value); }
+static dg_value number(dg_graph *g, int32_t dtype, double value)
+{
+    return dg_fill(g, (dg_dtype)dtype, NULL, 0, value);
+}
 
 /* The adjoint of broadcasting: sums v over the axes that were stretched from `to`. */
 static dg_value sum_to(dg_graph *g, dg_value v, dg_type to)
@@ -28,16 +37,37 @@ static dg_value sum_to(dg_graph *g, dg_value v, dg_type to)
     return lead ? dg_reshape(g, v, to.dims, (size_t)to.rank) : v;
 }
 
-static dg_value sum_like(const dg_grad *c, dg_value v, dg_value like) { return sum_to(c->g, v, type_of(c, like)); }
+static dg_value sum_like(const dg_grad *c, dg_value v, dg_value like)
+{
+    return sum_to(c->g, v, type_of(c, like));
+}
 
 /* ---- element-wise */
 
-static void grad_neg(const dg_grad *c) { c->dx[0] = dg_neg(c->g, c->dy[0]); }
-static void grad_exp(const dg_grad *c) { c->dx[0] = dg_mul(c->g, dy_like(c, c->y[0]), c->y[0]); }
-static void grad_log(const dg_grad *c) { c->dx[0] = dg_div(c->g, dy_like(c, IN(0)), IN(0)); }
-static void grad_abs(const dg_grad *c) { c->dx[0] = dg_mul(c->g, dy_like(c, IN(0)), dg_sign(c->g, IN(0))); }
-static void grad_sin(const dg_grad *c) { c->dx[0] = dg_mul(c->g, dy_like(c, IN(0)), dg_cos(c->g, IN(0))); }
-static void grad_cos(const dg_grad *c) { c->dx[0] = dg_neg(c->g, dg_mul(c->g, dy_like(c, IN(0)), dg_sin(c->g, IN(0)))); }
+static void grad_neg(const dg_grad *c)
+{
+    c->dx[0] = dg_neg(c->g, c->dy[0]);
+}
+static void grad_exp(const dg_grad *c)
+{
+    c->dx[0] = dg_mul(c->g, dy_like(c, c->y[0]), c->y[0]);
+}
+static void grad_log(const dg_grad *c)
+{
+    c->dx[0] = dg_div(c->g, dy_like(c, IN(0)), IN(0));
+}
+static void grad_abs(const dg_grad *c)
+{
+    c->dx[0] = dg_mul(c->g, dy_like(c, IN(0)), dg_sign(c->g, IN(0)));
+}
+static void grad_sin(const dg_grad *c)
+{
+    c->dx[0] = dg_mul(c->g, dy_like(c, IN(0)), dg_cos(c->g, IN(0)));
+}
+static void grad_cos(const dg_grad *c)
+{
+    c->dx[0] = dg_neg(c->g, dg_mul(c->g, dy_like(c, IN(0)), dg_sin(c->g, IN(0))));
+}
 
 static void grad_sqrt(const dg_grad *c)
 {
@@ -98,9 +128,18 @@ static void route(const dg_grad *c, dg_value to_a, int a, int b)
     if (c->needed[b]) c->dx[b] = sum_like(c, dg_select(c->g, to_a, zero, c->dy[0]), IN(b));
 }
 
-static void grad_max(const dg_grad *c) { route(c, dg_ge(c->g, IN(0), IN(1)), 0, 1); }
-static void grad_min(const dg_grad *c) { route(c, dg_le(c->g, IN(0), IN(1)), 0, 1); }
-static void grad_select(const dg_grad *c) { route(c, IN(0), 1, 2); }
+static void grad_max(const dg_grad *c)
+{
+    route(c, dg_ge(c->g, IN(0), IN(1)), 0, 1);
+}
+static void grad_min(const dg_grad *c)
+{
+    route(c, dg_le(c->g, IN(0), IN(1)), 0, 1);
+}
+static void grad_select(const dg_grad *c)
+{
+    route(c, IN(0), 1, 2);
+}
 
 /* ---- types and shapes */
 
@@ -123,7 +162,10 @@ static void grad_transpose(const dg_grad *c)
     c->dx[0] = dg_transpose(c->g, c->dy[0], inverse, perm->n);
 }
 
-static void grad_broadcast(const dg_grad *c) { c->dx[0] = sum_like(c, c->dy[0], IN(0)); }
+static void grad_broadcast(const dg_grad *c)
+{
+    c->dx[0] = sum_like(c, c->dy[0], IN(0));
+}
 
 static void grad_slice(const dg_grad *c)
 {
@@ -168,7 +210,8 @@ static void grad_gather(const dg_grad *c)
 static void grad_scatter_add(const dg_grad *c)
 {
     int64_t rows = dg_ai(c->node->attrs, 0);
-    dg_value ids = IN(0), inside = dg_and(c->g, dg_ge(c->g, ids, number(c->g, DG_I32, 0)), dg_lt(c->g, ids, number(c->g, DG_I32, (double)rows)));
+    dg_value ids = IN(0), inside = dg_and(c->g, dg_ge(c->g, ids, number(c->g, DG_I32, 0)),
+                                          dg_lt(c->g, ids, number(c->g, DG_I32, (double)rows)));
     dg_value taken = dg_gather(c->g, c->dy[0], ids, dg_ai(c->node->attrs, 1) != 0);
     dg_type t = type_of(c, ids), wide = type_of(c, IN(1));
     for (int i = t.rank; i < wide.rank; i++) t.dims[i] = 1;
@@ -199,11 +242,15 @@ static void grad_reduce_max(const dg_grad *c)
     const dg_attr *axes = &c->node->attrs[0];
     dg_type t = type_of(c, IN(0));
     dg_value hit = dg_convert(c->g, dg_eq(c->g, IN(0), kept(c, c->y[0])), (dg_dtype)t.dtype);
-    dg_value share = dg_div(c->g, kept(c, dy_like(c, IN(0))), dg_reduce_sum(c->g, hit, axes->v.is, axes->n, true, DG_NONE));
+    dg_value share = dg_div(c->g, kept(c, dy_like(c, IN(0))),
+                            dg_reduce_sum(c->g, hit, axes->v.is, axes->n, true, DG_NONE));
     c->dx[0] = dg_mul(c->g, hit, share);
 }
 
-static void grad_all_reduce(const dg_grad *c) { c->dx[0] = dg_all_reduce(c->g, c->dy[0]); }
+static void grad_all_reduce(const dg_grad *c)
+{
+    c->dx[0] = dg_all_reduce(c->g, c->dy[0]);
+}
 
 /* ---- products */
 
@@ -211,8 +258,12 @@ static void grad_matmul(const dg_grad *c)
 {
     bool ta = dg_ai(c->node->attrs, 0) != 0, tb = dg_ai(c->node->attrs, 1) != 0;
     dg_value a = IN(0), b = IN(1), dy = dy_like(c, a);
-    if (c->needed[0]) c->dx[0] = ta ? dg_matmul(c->g, b, dy, tb, true, DG_NONE) : dg_matmul(c->g, dy, b, false, !tb, DG_NONE);
-    if (c->needed[1]) c->dx[1] = tb ? dg_matmul(c->g, dy, a, true, ta, DG_NONE) : dg_matmul(c->g, a, dy, !ta, false, DG_NONE);
+    if (c->needed[0])
+        c->dx[0] =
+            ta ? dg_matmul(c->g, b, dy, tb, true, DG_NONE) : dg_matmul(c->g, dy, b, false, !tb, DG_NONE);
+    if (c->needed[1])
+        c->dx[1] =
+            tb ? dg_matmul(c->g, dy, a, true, ta, DG_NONE) : dg_matmul(c->g, a, dy, !ta, false, DG_NONE);
 }
 
 static void grad_linear(const dg_grad *c)
@@ -221,7 +272,8 @@ static void grad_linear(const dg_grad *c)
     dg_value x = IN(0), w = IN(1), dy = dy_like(c, x);
     dg_type tx = type_of(c, x), tw = type_of(c, w);
     dg_value dy2 = dg_reshape(g, dy, DG_LIST(-1, tw.dims[0])); // [rows, out]
-    if (c->needed[0]) c->dx[0] = dg_reshape(g, dg_matmul(g, dy2, w, false, false, DG_NONE), tx.dims, (size_t)tx.rank);
+    if (c->needed[0])
+        c->dx[0] = dg_reshape(g, dg_matmul(g, dy2, w, false, false, DG_NONE), tx.dims, (size_t)tx.rank);
     if (c->needed[1]) {
         dg_value x2 = dg_reshape(g, x, DG_LIST(-1, tw.dims[1])); // [rows, in]
         c->dx[1] = dg_matmul(g, dy2, x2, true, false, DG_F32);
@@ -253,21 +305,25 @@ static void grad_gelu(const dg_grad *c)
 static void grad_attention(const dg_grad *c)
 {
     const dg_attr *a = c->node->attrs;
-    dg_value d = dg_attention_grad(c->g, dy_like(c, c->y[0]), IN(0), IN(1), IN(2), c->y[0], c->y[1], IN(3), IN(4), IN(5),
-                                   dg_ai(a, 0), dg_af(a, 1), dg_ai(a, 2) != 0);
+    dg_value d = dg_attention_grad(c->g, dy_like(c, c->y[0]), IN(0), IN(1), IN(2), c->y[0], c->y[1], IN(3),
+                                   IN(4), IN(5), dg_ai(a, 0), dg_af(a, 1), dg_ai(a, 2) != 0);
     for (int k = 0; k < 3; k++)
         if (c->needed[k]) c->dx[k] = dg_output(d, k);
     if (c->needed[5]) c->dx[5] = dg_output(d, 3);
 }
 
-static void grad_normalize(const dg_grad *c) { c->dx[0] = dg_normalize_grad(c->g, dy_like(c, c->y[0]), c->y[0], c->y[1]); }
+static void grad_normalize(const dg_grad *c)
+{
+    c->dx[0] = dg_normalize_grad(c->g, dy_like(c, c->y[0]), c->y[0], c->y[1]);
+}
 
 static void grad_cross_entropy(const dg_grad *c)
 {
     c->dx[0] = dg_cross_entropy_grad(c->g, c->dy[0], IN(0), IN(1), c->y[1], dg_af(c->node->attrs, 0));
 }
 
-/* Ops that are not here let no gradient through: comparisons, ids, rounding; or are lowered first: resize, patchify. */
+/* Ops that are not here let no gradient through: comparisons, ids, rounding; or are lowered first: resize,
+ * patchify. */
 static const struct {
     const char *op;
     void (*rule)(const dg_grad *c);

@@ -5,14 +5,17 @@
 
 typedef struct sweep {
     dg_graph *g;
-    int32_t n;           /* nodes before the backward pass */
-    int32_t *first;      /* [n + 1] index of each node's first output in adjoint */
-    dg_value *adjoint;   /* [first[n]] gradient gathered so far */
-    bool *depends;       /* [n] on any of wrt */
-    int32_t *asked;      /* [n] index into wrt + 1 */
+    int32_t n;         /* nodes before the backward pass */
+    int32_t *first;    /* [n + 1] index of each node's first output in adjoint */
+    dg_value *adjoint; /* [first[n]] gradient gathered so far */
+    bool *depends;     /* [n] on any of wrt */
+    int32_t *asked;    /* [n] index into wrt + 1 */
 } sweep;
 
-static bool is_float(const dg_graph *g, dg_value v) { return dg_dtype_is_float((dg_dtype)dg_type_of(g, v).dtype); }
+static bool is_float(const dg_graph *g, dg_value v)
+{
+    return dg_dtype_is_float((dg_dtype)dg_type_of(g, v).dtype);
+}
 
 static dg_value as_dtype(dg_graph *g, dg_value v, dg_dtype dtype)
 {
@@ -43,7 +46,8 @@ static dg_status prepare(sweep *s, const dg_value *wrt, size_t n_wrt, dg_error *
     for (int32_t i = 0; i < s->first[s->n]; i++) s->adjoint[i] = DG_NO_VALUE;
     for (size_t k = 0; k < n_wrt; k++) {
         if (wrt[k].node < 0 || wrt[k].node >= s->n || !is_float(s->g, wrt[k]) || s->asked[wrt[k].node])
-            return dg_fail(err, DG_ERR_INVALID, "gradient number %zu is asked for twice or of something that has none", k);
+            return dg_fail(err, DG_ERR_INVALID,
+                           "gradient number %zu is asked for twice or of something that has none", k);
         s->depends[wrt[k].node] = true;
         s->asked[wrt[k].node] = (int32_t)k + 1;
     }
@@ -65,14 +69,15 @@ static dg_status visit(sweep *s, int32_t i, dg_value *y, dg_value *dx, bool *nee
         any |= dg_is_value(dy[k]);
         y[k] = (dg_value){i, k};
         if (k > 0 && dg_is_value(dy[k]))
-            return dg_fail(err, DG_ERR_UNSUPPORTED, "in '%s': no gradient flows through output %d of %s", node->scope, k,
-                           node->op->name);
+            return dg_fail(err, DG_ERR_UNSUPPORTED, "in '%s': no gradient flows through output %d of %s",
+                           node->scope, k, node->op->name);
     }
     if (!any) return DG_OK;
     if (!node->op->grad) {
         if (node->op->cls == DG_COMP)
-            return dg_fail(err, DG_ERR_UNSUPPORTED, "in '%s': %s has no gradient rule; it must be lowered first",
-                           node->scope, node->op->name);
+            return dg_fail(err, DG_ERR_UNSUPPORTED,
+                           "in '%s': %s has no gradient rule; it must be lowered first", node->scope,
+                           node->op->name);
         return DG_OK;
     }
     for (int32_t k = 0; k < node->n_in; k++) {
@@ -92,8 +97,8 @@ static dg_status visit(sweep *s, int32_t i, dg_value *y, dg_value *dx, bool *nee
     return dg_graph_error(s->g, err);
 }
 
-static dg_status walk(sweep *s, dg_value loss, const dg_value *wrt, dg_value *grads, dg_gradient_ready ready, void *user,
-                      dg_error *err)
+static dg_status walk(sweep *s, dg_value loss, const dg_value *wrt, dg_value *grads, dg_gradient_ready ready,
+                      void *user, dg_error *err)
 {
     size_t most = 1;
     for (int32_t i = 0; i < s->n; i++)
@@ -129,7 +134,8 @@ dg_status dg_gradient_each(dg_graph *g, dg_value loss, const dg_value *wrt, size
     dg_type t = dg_type_of(g, loss);
     if (t.dtype != DG_F32 || t.rank != 0) {
         char shown[96];
-        return dg_fail(err, DG_ERR_INVALID, "the loss must be f32[], not %s", dg_type_text(&t, shown, sizeof shown));
+        return dg_fail(err, DG_ERR_INVALID, "the loss must be f32[], not %s",
+                       dg_type_text(&t, shown, sizeof shown));
     }
     sweep s = {.g = g, .n = dg_graph_count(g)};
     dg_status status = prepare(&s, wrt, n, err);
@@ -146,7 +152,8 @@ dg_status dg_gradient_each(dg_graph *g, dg_value loss, const dg_value *wrt, size
     return status;
 }
 
-dg_status dg_gradient(dg_graph *g, dg_value loss, const dg_value *wrt, size_t n, dg_value *grads, dg_error *err)
+dg_status dg_gradient(dg_graph *g, dg_value loss, const dg_value *wrt, size_t n, dg_value *grads,
+                      dg_error *err)
 {
     return dg_gradient_each(g, loss, wrt, n, grads, NULL, NULL, err);
 }

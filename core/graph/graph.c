@@ -20,8 +20,14 @@ typedef struct graph {
     dg_error error;
 } graph;
 
-static graph *of(dg_graph *g) { return (graph *)g; }
-static const graph *of_const(const dg_graph *g) { return (const graph *)g; }
+static graph *of(dg_graph *g)
+{
+    return (graph *)g;
+}
+static const graph *of_const(const dg_graph *g)
+{
+    return (const graph *)g;
+}
 
 static void record(graph *g, dg_status code, const char *message)
 {
@@ -43,7 +49,10 @@ DG_PRINTF(3, 4) static dg_value reject(graph *g, dg_status code, const char *fmt
     return DG_NO_VALUE;
 }
 
-static dg_value out_of_memory(graph *g) { return reject(g, DG_ERR_NOMEM, "out of memory while building the graph"); }
+static dg_value out_of_memory(graph *g)
+{
+    return reject(g, DG_ERR_NOMEM, "out of memory while building the graph");
+}
 
 static const char *current_scope(graph *g)
 {
@@ -61,17 +70,24 @@ static bool exists(const graph *g, dg_value v)
 static uint32_t attr_type_of(char code)
 {
     switch (code) {
-    case 'f': return DG_ATTR_FLOAT;
-    case 'I': return DG_ATTR_INTS;
-    case 'F': return DG_ATTR_FLOATS;
-    case 'B': return DG_ATTR_BYTES;
-    default: return DG_ATTR_INT;
+    case 'f':
+        return DG_ATTR_FLOAT;
+    case 'I':
+        return DG_ATTR_INTS;
+    case 'F':
+        return DG_ATTR_FLOATS;
+    case 'B':
+        return DG_ATTR_BYTES;
+    default:
+        return DG_ATTR_INT;
     }
 }
 
 static bool copy_attr(graph *g, dg_attr *to, const dg_attr *from)
 {
-    size_t unit = from->type == DG_ATTR_INTS ? sizeof(int64_t) : from->type == DG_ATTR_FLOATS ? sizeof(double) : 1;
+    size_t unit = from->type == DG_ATTR_INTS     ? sizeof(int64_t)
+                  : from->type == DG_ATTR_FLOATS ? sizeof(double)
+                                                 : 1;
     to->n = from->n;
     if (from->type == DG_ATTR_INT || from->type == DG_ATTR_FLOAT) {
         to->v = from->v;
@@ -139,7 +155,8 @@ static bool inputs_ok(graph *g, const dg_op *op, const dg_value *in, size_t n_in
 
 static bool type_ok(const dg_type *t)
 {
-    if (t->dtype <= DG_NONE || t->dtype >= DG_DTYPE_COUNT || t->rank < 0 || t->rank > DG_MAX_RANK) return false;
+    if (t->dtype <= DG_NONE || t->dtype >= DG_DTYPE_COUNT || t->rank < 0 || t->rank > DG_MAX_RANK)
+        return false;
     int64_t n = 1;
     for (int i = 0; i < t->rank; i++) {
         if (t->dims[i] < 1 || t->dims[i] > ((int64_t)1 << 40) / n) return false;
@@ -150,7 +167,8 @@ static bool type_ok(const dg_type *t)
 
 static dg_node *new_node(graph *g, int32_t n_in, int32_t n_out, int32_t n_attrs)
 {
-    if (g->n_nodes > INT32_MAX - 1 || !dg_grow(&g->nodes, g->n_nodes, &g->nodes_room, sizeof *g->nodes)) return NULL;
+    if (g->n_nodes > INT32_MAX - 1 || !dg_grow(&g->nodes, g->n_nodes, &g->nodes_room, sizeof *g->nodes))
+        return NULL;
     dg_node *node = g->nodes[g->n_nodes] = dg_arena_alloc(&g->arena, sizeof *node);
     if (!node) return NULL;
     node->n_in = n_in;
@@ -162,8 +180,8 @@ static dg_node *new_node(graph *g, int32_t n_in, int32_t n_out, int32_t n_attrs)
     return node->in && node->out && node->attrs && node->scope ? node : NULL;
 }
 
-static dg_value add_node(dg_graph *base, const char *name, const dg_value *in, size_t n_in, const dg_attr *attrs,
-                         size_t n_attrs)
+static dg_value add_node(dg_graph *base, const char *name, const dg_value *in, size_t n_in,
+                         const dg_attr *attrs, size_t n_attrs)
 {
     graph *g = of(base);
     const dg_op *op = dg_op_find(name);
@@ -189,7 +207,8 @@ static dg_value add_node(dg_graph *base, const char *name, const dg_value *in, s
         dg_infer infer = {op, types, arity, node->attrs, node->out, &err};
         dg_status s = op->shape(&infer);
         for (int k = 0; s == DG_OK && k < op->n_out; k++)
-            if (!type_ok(&node->out[k])) s = dg_fail(&err, DG_ERR_INVALID, "the result is larger than any memory");
+            if (!type_ok(&node->out[k]))
+                s = dg_fail(&err, DG_ERR_INVALID, "the result is larger than any memory");
         if (s == DG_OK)
             result = (dg_value){(int32_t)g->n_nodes++, 0};
         else
@@ -259,14 +278,16 @@ static dg_value add_leaf(dg_graph *base, const dg_leaf *given)
     if (!given->name || !given->name[0]) return reject(g, DG_ERR_INVALID, "a leaf has no name");
     snprintf(name, sizeof name, "%s%s%s", g->scope, g->scope[0] ? "." : "", given->name);
     if (!type_ok(&given->type))
-        return reject(g, DG_ERR_INVALID, "'%s' cannot have the type %s", name, dg_type_text(&given->type, a, sizeof a));
+        return reject(g, DG_ERR_INVALID, "'%s' cannot have the type %s", name,
+                      dg_type_text(&given->type, a, sizeof a));
     if (given->kind < DG_LEAF_PARAM || given->kind > DG_LEAF_INPUT)
         return reject(g, DG_ERR_INVALID, "'%s' has an unknown kind of leaf, %u", name, given->kind);
     if (!leaf_room(g)) return out_of_memory(g);
     int32_t *slot = leaf_slot(g, name);
     if (*slot) {
         const dg_leaf *old = g->nodes[*slot - 1]->leaf;
-        if (old->kind != given->kind || old->type.dtype != given->type.dtype || !dg_same_dims(&old->type, &given->type))
+        if (old->kind != given->kind || old->type.dtype != given->type.dtype ||
+            !dg_same_dims(&old->type, &given->type))
             return reject(g, DG_ERR_INVALID, "'%s' was declared as %s and is now asked for as %s", name,
                           dg_type_text(&old->type, a, sizeof a), dg_type_text(&given->type, b, sizeof b));
         return (dg_value){*slot - 1, 0};
@@ -319,7 +340,10 @@ static void pop_scope(dg_graph *base)
     g->scope_copy = NULL;
 }
 
-static void fail_graph(dg_graph *base, dg_status code, const char *message) { record(of(base), code, message); }
+static void fail_graph(dg_graph *base, dg_status code, const char *message)
+{
+    record(of(base), code, message);
+}
 
 static dg_status graph_error(const dg_graph *base, dg_error *err)
 {
@@ -348,8 +372,9 @@ static void add_tap(dg_graph *base, dg_value v, const char *name)
     add_named(g, v, name, &g->taps, &g->n_taps, &g->taps_room);
 }
 
-static const dg_graph_api api = {(uint32_t)sizeof api, add_node, add_leaf,    value_type, push_scope,
-                                 pop_scope,            fail_graph, graph_error, add_tap};
+static const dg_graph_api api = {(uint32_t)sizeof api, add_node,    add_leaf,
+                                 value_type,           push_scope,  pop_scope,
+                                 fail_graph,           graph_error, add_tap};
 
 /* ---- for the core */
 
@@ -375,9 +400,15 @@ void dg_graph_destroy(dg_graph *base)
     dg_free(g);
 }
 
-int32_t dg_graph_count(const dg_graph *g) { return (int32_t)of_const(g)->n_nodes; }
+int32_t dg_graph_count(const dg_graph *g)
+{
+    return (int32_t)of_const(g)->n_nodes;
+}
 
-const dg_node *dg_graph_node(const dg_graph *g, int32_t i) { return of_const(g)->nodes[i]; }
+const dg_node *dg_graph_node(const dg_graph *g, int32_t i)
+{
+    return of_const(g)->nodes[i];
+}
 
 static dg_value find_named(const dg_named_value *list, size_t n, const char *name)
 {

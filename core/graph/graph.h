@@ -21,12 +21,13 @@ typedef enum dg_op_precision { DG_COMPUTE, DG_FOLLOW, DG_KEEP } dg_op_precision;
 
 typedef struct dg_op_attr {
     char name[24];
-    char type;        /* i f b d I F B as in ops.def */
+    char type; /* i f b d I F B as in ops.def */
     bool has_default;
     double def;
 } dg_op_attr;
 
-/* Input of a shape rule, and where it puts the output types. Attributes are complete and in the table's order. */
+/* Input of a shape rule, and where it puts the output types. Attributes are complete and in the table's
+ * order. */
 typedef struct dg_infer {
     const struct dg_op *op;
     const dg_type *in; /* [n_in]; dtype DG_NONE: absent */
@@ -36,8 +37,9 @@ typedef struct dg_infer {
     dg_error *err;
 } dg_infer;
 
-/* A gradient rule reads the node's inputs and outputs and the gradients dy[n_out] (DG_NO_VALUE: none flows), and
- * sets dx[n_in]; what it leaves is DG_NO_VALUE. A gradient has its value's shape, and its dtype or f32. */
+/* A gradient rule reads the node's inputs and outputs and the gradients dy[n_out] (DG_NO_VALUE: none flows),
+ * and sets dx[n_in]; what it leaves is DG_NO_VALUE. A gradient has its value's shape, and its dtype or f32.
+ */
 typedef struct dg_grad {
     dg_graph *g;
     const struct dg_node *node;
@@ -61,7 +63,7 @@ typedef struct dg_op {
     dg_op_class cls;
     dg_op_precision precision;
     dg_status (*shape)(const dg_infer *c);
-    void (*grad)(const dg_grad *c);   /* NULL: no gradient flows (comparisons, ids), or lowered first if COMP */
+    void (*grad)(const dg_grad *c); /* NULL: no gradient flows (comparisons, ids), or lowered first if COMP */
     void (*lower)(const dg_lower *c); /* COMP only */
     /* from the texts */
     int n_in_least, n_in_most; /* -1: any number */
@@ -76,7 +78,8 @@ const dg_op *dg_op_find(const char *name);
 size_t dg_op_count(void);
 const dg_op *dg_op_at(size_t i);
 
-/* Rules, one function an op, found by name when the table is set up: DG_SHAPE_RULE(matmul) etc. in rules.h. */
+/* Rules, one function an op, found by name when the table is set up: DG_SHAPE_RULE(matmul) etc. in rules.h.
+ */
 
 /* ---- nodes */
 
@@ -114,33 +117,39 @@ size_t dg_graph_taps(const dg_graph *g, const dg_named_value **out);
 /* The value of a leaf by its full name, or of a tap; DG_NO_VALUE if there is none. */
 dg_value dg_graph_leaf(const dg_graph *g, const char *name);
 dg_value dg_graph_tap(const dg_graph *g, const char *name);
-/* The scope in force is put before the names of new nodes' scopes, as dg_push does; for passes: sets it whole. */
+/* The scope in force is put before the names of new nodes' scopes, as dg_push does; for passes: sets it
+ * whole. */
 void dg_graph_set_scope(dg_graph *g, const char *scope);
 
-/* Appends the gradients of the scalar f32 `loss` with respect to wrt[0..n) and sets grads[i] (f32, shape of wrt[i];
- * a fill of 0 if the loss does not depend on it). Composites without a gradient rule must have been lowered. */
-dg_status dg_gradient(dg_graph *g, dg_value loss, const dg_value *wrt, size_t n, dg_value *grads, dg_error *err);
-/* The same, and calls ready(user, g, i, grads[i]) in the backward pass as soon as the gradient of the leaf wrt[i] is
- * complete, so that its optimizer step can stand right there and its memory be given back. */
+/* Appends the gradients of the scalar f32 `loss` with respect to wrt[0..n) and sets grads[i] (f32, shape of
+ * wrt[i]; a fill of 0 if the loss does not depend on it). Composites without a gradient rule must have been
+ * lowered. */
+dg_status dg_gradient(dg_graph *g, dg_value loss, const dg_value *wrt, size_t n, dg_value *grads,
+                      dg_error *err);
+/* The same, and calls ready(user, g, i, grads[i]) in the backward pass as soon as the gradient of the leaf
+ * wrt[i] is complete, so that its optimizer step can stand right there and its memory be given back. */
 typedef void (*dg_gradient_ready)(void *user, dg_graph *g, size_t i, dg_value grad);
 dg_status dg_gradient_each(dg_graph *g, dg_value loss, const dg_value *wrt, size_t n, dg_value *grads,
                            dg_gradient_ready ready, void *user, dg_error *err);
 
 /* ---- passes: each makes a new graph; leaves, outputs, updates and taps go along */
 
-/* What a rule may do with one node: build its replacement in `to` and set y[n_out], or return false to have it copied
- * with its mapped inputs. */
-typedef bool (*dg_rewrite_rule)(void *user, dg_graph *to, const dg_graph *from, int32_t index, const dg_value *in,
-                                dg_value *y);
+/* What a rule may do with one node: build its replacement in `to` and set y[n_out], or return false to have
+ * it copied with its mapped inputs. */
+typedef bool (*dg_rewrite_rule)(void *user, dg_graph *to, const dg_graph *from, int32_t index,
+                                const dg_value *in, dg_value *y);
 dg_status dg_rewrite(const dg_graph *from, dg_rewrite_rule rule, void *user, dg_graph **to, dg_error *err);
 
-/* Matmul and attention operands in `compute` (design: bf16 follows the official autocast). Before the gradient. */
+/* Matmul and attention operands in `compute` (design: bf16 follows the official autocast). Before the
+ * gradient. */
 dg_status dg_pass_precision(const dg_graph *from, dg_dtype compute, dg_graph **to, dg_error *err);
 /* Frozen f32 leaves that are only ever converted to one dtype are stored in that dtype. After precision. */
 dg_status dg_pass_frozen(const dg_graph *from, dg_graph **to, dg_error *err);
-/* Replaces composites for which take(user, work) is false (NULL: all of them) by their lowering, until none is left. */
+/* Replaces composites for which take(user, work) is false (NULL: all of them) by their lowering, until none
+ * is left. */
 typedef bool (*dg_take_function)(void *user, const dg_work *work);
-dg_status dg_pass_lower(const dg_graph *from, dg_take_function take, void *user, dg_graph **to, dg_error *err);
+dg_status dg_pass_lower(const dg_graph *from, dg_take_function take, void *user, dg_graph **to,
+                        dg_error *err);
 /* Evaluates nodes whose inputs are all constants, up to a size, with the interpreter. */
 dg_status dg_pass_fold(const dg_graph *from, dg_graph **to, dg_error *err);
 /* One node for equal nodes; also cancels convert, reshape and transpose pairs. */
@@ -198,12 +207,14 @@ typedef struct dg_case {
     const char *op;
     const char *types; /* "f32[2,3] f32[3] -": inputs in order, "-" absent */
     const char *attrs; /* "axes=[1] keep=1" */
-    const char *data;  /* how inputs are made: "" normal; "positive"; "ids:N" for i32 inputs; ... see cases.def */
+    const char
+        *data; /* how inputs are made: "" normal; "positive"; "ids:N" for i32 inputs; ... see cases.def */
 } dg_case;
 size_t dg_case_count(void);
 const dg_case *dg_case_at(size_t i);
 /* Builds the case: its inputs as INPUT leaves "in0", "in1", ...; y is output 0. */
-dg_status dg_case_build(const dg_case *c, dg_graph *g, dg_value *in, size_t *n_in, dg_value *y, dg_error *err);
+dg_status dg_case_build(const dg_case *c, dg_graph *g, dg_value *in, size_t *n_in, dg_value *y,
+                        dg_error *err);
 /* Values for input k, seeded; [count] doubles that its dtype holds exactly. */
 void dg_case_fill(const dg_case *c, size_t k, const dg_type *type, uint64_t seed, double *out);
 

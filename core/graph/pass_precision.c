@@ -1,6 +1,6 @@
-/* pass_precision.c - the bf16 policy: operands of products in the compute dtype, all else in f32 (the official
- * code's autocast). Reads the precision column of the op table. Runs before the gradient, so that the backward pass
- * works on the same converted operands.
+/* pass_precision.c - the bf16 policy: operands of products in the compute dtype, all else in f32 (the
+ * official code's autocast). Reads the precision column of the op table. Runs before the gradient, so that
+ * the backward pass works on the same converted operands.
  *
  * layer_norm gets its second form here: when only products read it, it writes their dtype itself. */
 #include "graph.h"
@@ -26,7 +26,8 @@ static int operands(const dg_op *op)
     return 2;
 }
 
-static bool rule(void *user, dg_graph *to, const dg_graph *from, int32_t index, const dg_value *in, dg_value *y)
+static bool rule(void *user, dg_graph *to, const dg_graph *from, int32_t index, const dg_value *in,
+                 dg_value *y)
 {
     const policy *p = user;
     const dg_node *node = dg_graph_node(from, index);
@@ -37,7 +38,8 @@ static bool rule(void *user, dg_graph *to, const dg_graph *from, int32_t index, 
     memcpy(attrs, node->attrs, sizeof *attrs * (size_t)node->op->n_attrs);
     for (int32_t k = 0; k < node->n_in; k++) {
         mine[k] = in[k];
-        if (node->op->precision == DG_COMPUTE && k < operands(node->op)) mine[k] = as_dtype(to, in[k], p->compute);
+        if (node->op->precision == DG_COMPUTE && k < operands(node->op))
+            mine[k] = as_dtype(to, in[k], p->compute);
         if (node->op->precision == DG_KEEP && dg_is_value(in[k])) {
             /* What the model built in f32 stays f32; what it built narrow on purpose stays so. */
             dg_dtype built = (dg_dtype)dg_graph_node(from, node->in[k].node)->out[node->in[k].out].dtype;
@@ -49,12 +51,14 @@ static bool rule(void *user, dg_graph *to, const dg_graph *from, int32_t index, 
             if (dg_type_of(to, mine[k]).dtype != dg_type_of(to, mine[0]).dtype)
                 for (int32_t j = 0; j < node->n_in; j++) mine[j] = as_dtype(to, in[j], DG_F32);
     if (p->narrow_norm[index]) attrs[1].v.i = p->compute;
-    dg_value v = to->api->node(to, node->op->name, mine, (size_t)node->n_in, attrs, (size_t)node->op->n_attrs);
+    dg_value v =
+        to->api->node(to, node->op->name, mine, (size_t)node->n_in, attrs, (size_t)node->op->n_attrs);
     for (int32_t k = 0; k < node->n_out; k++) y[k] = dg_output(v, k);
     return true;
 }
 
-/* A norm is narrow if each reader of its first output is an operand of a product, and it is not tapped or put out. */
+/* A norm is narrow if each reader of its first output is an operand of a product, and it is not tapped or put
+ * out. */
 static void find_narrow_norms(const dg_graph *g, bool *narrow)
 {
     int32_t n = dg_graph_count(g);

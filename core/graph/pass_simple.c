@@ -10,7 +10,8 @@ typedef struct frozen {
     int32_t *dtype; /* [nodes] DG_NONE: as it is */
 } frozen;
 
-static bool frozen_rule(void *user, dg_graph *to, const dg_graph *from, int32_t index, const dg_value *in, dg_value *y)
+static bool frozen_rule(void *user, dg_graph *to, const dg_graph *from, int32_t index, const dg_value *in,
+                        dg_value *y)
 {
     const frozen *f = user;
     const dg_node *node = dg_graph_node(from, index);
@@ -20,7 +21,8 @@ static bool frozen_rule(void *user, dg_graph *to, const dg_graph *from, int32_t 
         y[0] = to->api->leaf(to, &leaf);
         return true;
     }
-    if (node->op && strcmp(node->op->name, "convert") == 0 && dg_type_of(to, in[0]).dtype == node->attrs[0].v.i) {
+    if (node->op && strcmp(node->op->name, "convert") == 0 &&
+        dg_type_of(to, in[0]).dtype == node->attrs[0].v.i) {
         y[0] = in[0];
         return true;
     }
@@ -62,15 +64,23 @@ typedef struct lowering {
     int replaced;
 } lowering;
 
-static bool lower_rule(void *user, dg_graph *to, const dg_graph *from, int32_t index, const dg_value *in, dg_value *y)
+static bool lower_rule(void *user, dg_graph *to, const dg_graph *from, int32_t index, const dg_value *in,
+                       dg_value *y)
 {
     lowering *l = user;
     const dg_node *node = dg_graph_node(from, index);
     if (!node->op || node->op->cls != DG_COMP) return false;
     dg_type types[DG_OP_MAX_IN];
     for (int32_t k = 0; k < node->n_in; k++) types[k] = dg_type_of(to, in[k]);
-    dg_work work = {(uint32_t)sizeof work, node->op->name, types,       (uint32_t)node->n_in,        (uint32_t)node->n_out,
-                    node->out,             node->attrs,    (uint32_t)node->op->n_attrs, 0};
+    dg_work work = {(uint32_t)sizeof work,
+                    node->op->name,
+                    types,
+                    (uint32_t)node->n_in,
+                    (uint32_t)node->n_out,
+                    node->out,
+                    node->attrs,
+                    (uint32_t)node->op->n_attrs,
+                    0};
     if (l->take && l->take(l->user, &work)) return false;
     for (int32_t k = 0; k < node->n_out; k++) y[k] = DG_NO_VALUE;
     dg_lower rule = {to, node->op, in, (size_t)node->n_in, node->attrs, y};
@@ -99,11 +109,14 @@ dg_status dg_pass_lower(const dg_graph *from, dg_take_function take, void *user,
 
 enum { FOLD_MOST_ELEMENTS = 1 << 16 };
 
-static bool fold_rule(void *user, dg_graph *to, const dg_graph *from, int32_t index, const dg_value *in, dg_value *y)
+static bool fold_rule(void *user, dg_graph *to, const dg_graph *from, int32_t index, const dg_value *in,
+                      dg_value *y)
 {
     (void)user;
     const dg_node *node = dg_graph_node(from, index);
-    if (!node->op || node->op->cls != DG_PRIM || node->n_in == 0 || node->n_out != 1 || node->n_in > DG_OP_MAX_IN) return false;
+    if (!node->op || node->op->cls != DG_PRIM || node->n_in == 0 || node->n_out != 1 ||
+        node->n_in > DG_OP_MAX_IN)
+        return false;
     int64_t total = dg_type_count(&node->out[0]);
     for (int32_t k = 0; k < node->n_in; k++) {
         const dg_node *source = dg_graph_node(to, in[k].node);
@@ -122,14 +135,23 @@ static bool fold_rule(void *user, dg_graph *to, const dg_graph *from, int32_t in
             types[k] = source->out[0];
             ins[k] = at;
             at += dg_type_count(&types[k]);
-            dg_to_doubles((dg_dtype)types[k].dtype, source->attrs[2].v.bytes, dg_type_count(&types[k]), ins[k]);
+            dg_to_doubles((dg_dtype)types[k].dtype, source->attrs[2].v.bytes, dg_type_count(&types[k]),
+                          ins[k]);
         }
-        dg_work work = {(uint32_t)sizeof work, node->op->name, types,       (uint32_t)node->n_in,        1,
-                        node->out,             node->attrs,    (uint32_t)node->op->n_attrs, 0};
+        dg_work work = {(uint32_t)sizeof work,
+                        node->op->name,
+                        types,
+                        (uint32_t)node->n_in,
+                        1,
+                        node->out,
+                        node->attrs,
+                        (uint32_t)node->op->n_attrs,
+                        0};
         if (dg_eval(&work, (const double *const *)ins, &at, &err) == DG_OK) {
             const dg_type *t = &node->out[0];
             dg_from_doubles((dg_dtype)t->dtype, at, dg_type_count(t), stored);
-            y[0] = dg_constant(to, (dg_dtype)t->dtype, t->dims, (size_t)t->rank, stored, (size_t)dg_type_bytes(t));
+            y[0] = dg_constant(to, (dg_dtype)t->dtype, t->dims, (size_t)t->rank, stored,
+                               (size_t)dg_type_bytes(t));
             done = true;
         }
     }
@@ -138,7 +160,10 @@ static bool fold_rule(void *user, dg_graph *to, const dg_graph *from, int32_t in
     return done;
 }
 
-dg_status dg_pass_fold(const dg_graph *from, dg_graph **to, dg_error *err) { return dg_rewrite(from, fold_rule, NULL, to, err); }
+dg_status dg_pass_fold(const dg_graph *from, dg_graph **to, dg_error *err)
+{
+    return dg_rewrite(from, fold_rule, NULL, to, err);
+}
 
 /* ---- common subexpressions */
 
@@ -149,10 +174,15 @@ typedef struct seen {
 
 static size_t attr_bytes(const dg_attr *a)
 {
-    return (size_t)a->n * (a->type == DG_ATTR_INTS ? sizeof(int64_t) : a->type == DG_ATTR_FLOATS ? sizeof(double) : 1);
+    return (size_t)a->n * (a->type == DG_ATTR_INTS     ? sizeof(int64_t)
+                           : a->type == DG_ATTR_FLOATS ? sizeof(double)
+                                                       : 1);
 }
 
-static bool is_scalar_attr(const dg_attr *a) { return a->type == DG_ATTR_INT || a->type == DG_ATTR_FLOAT; }
+static bool is_scalar_attr(const dg_attr *a)
+{
+    return a->type == DG_ATTR_INT || a->type == DG_ATTR_FLOAT;
+}
 
 static uint64_t mix(uint64_t h, const void *bytes, size_t n)
 {
@@ -166,22 +196,27 @@ static uint64_t hash_node(const dg_op *op, const dg_value *in, int32_t n_in, con
     uint64_t h = mix(1469598103934665603u, &op, sizeof op);
     h = mix(h, in, sizeof *in * (size_t)n_in);
     for (int k = 0; k < op->n_attrs; k++)
-        h = is_scalar_attr(&attrs[k]) ? mix(h, &attrs[k].v, sizeof attrs[k].v) : mix(h, attrs[k].v.bytes, attr_bytes(&attrs[k]));
+        h = is_scalar_attr(&attrs[k]) ? mix(h, &attrs[k].v, sizeof attrs[k].v)
+                                      : mix(h, attrs[k].v.bytes, attr_bytes(&attrs[k]));
     return h;
 }
 
-static bool equal_node(const dg_node *a, const dg_op *op, const dg_value *in, int32_t n_in, const dg_attr *attrs)
+static bool equal_node(const dg_node *a, const dg_op *op, const dg_value *in, int32_t n_in,
+                       const dg_attr *attrs)
 {
     if (a->op != op || a->n_in != n_in || memcmp(a->in, in, sizeof *in * (size_t)n_in) != 0) return false;
     for (int k = 0; k < op->n_attrs; k++) {
         const dg_attr *x = &a->attrs[k], *y = &attrs[k];
         if (x->n != y->n) return false;
-        if (is_scalar_attr(x) ? memcmp(&x->v, &y->v, sizeof x->v) != 0 : memcmp(x->v.bytes, y->v.bytes, attr_bytes(x)) != 0) return false;
+        if (is_scalar_attr(x) ? memcmp(&x->v, &y->v, sizeof x->v) != 0
+                              : memcmp(x->v.bytes, y->v.bytes, attr_bytes(x)) != 0)
+            return false;
     }
     return true;
 }
 
-/* reshape of reshape, transpose or convert back to where it came from, reshape and convert to the same type. */
+/* reshape of reshape, transpose or convert back to where it came from, reshape and convert to the same type.
+ */
 static dg_value shortcut(const dg_graph *to, const dg_node *node, const dg_value *in)
 {
     const char *op = node->op->name;
@@ -191,7 +226,8 @@ static dg_value shortcut(const dg_graph *to, const dg_node *node, const dg_value
     return t.dtype == node->out[0].dtype && dg_same_dims(&t, &node->out[0]) ? in[0] : DG_NO_VALUE;
 }
 
-static bool cse_rule(void *user, dg_graph *to, const dg_graph *from, int32_t index, const dg_value *in, dg_value *y)
+static bool cse_rule(void *user, dg_graph *to, const dg_graph *from, int32_t index, const dg_value *in,
+                     dg_value *y)
 {
     seen *s = user;
     const dg_node *node = dg_graph_node(from, index);
@@ -218,7 +254,8 @@ static bool cse_rule(void *user, dg_graph *to, const dg_graph *from, int32_t ind
             for (int32_t k = 0; k < node->n_out; k++) y[k] = (dg_value){s->slots[i] - 1, k};
             return true;
         }
-    dg_value v = to->api->node(to, node->op->name, in, (size_t)node->n_in, node->attrs, (size_t)node->op->n_attrs);
+    dg_value v =
+        to->api->node(to, node->op->name, in, (size_t)node->n_in, node->attrs, (size_t)node->op->n_attrs);
     for (int32_t k = 0; k < node->n_out; k++) y[k] = dg_output(v, k);
     if (dg_is_value(v)) s->slots[i] = v.node + 1;
     return true;

@@ -57,7 +57,8 @@ void dg_program_print(const dg_program *p, dg_str *out)
 {
     static const char *const kinds[] = {"?", "param", "frozen", "state", "input"};
     char type[96];
-    dg_str_printf(out, "program %s: %u leaves, %u nodes, %u outputs\n", p->name, p->n_leaves, p->n_nodes, p->n_outputs);
+    dg_str_printf(out, "program %s: %u leaves, %u nodes, %u outputs\n", p->name, p->n_leaves, p->n_nodes,
+                  p->n_outputs);
     for (uint32_t i = 0; i < p->n_leaves; i++) {
         const dg_program_leaf *l = &p->leaves[i];
         dg_str_printf(out, "  %s @%s:%s", kinds[l->kind <= DG_LEAF_INPUT ? l->kind : 0], l->name,
@@ -87,13 +88,15 @@ void dg_program_dot(const dg_program *p, dg_str *out)
     }
     for (uint32_t i = 0; i < p->n_nodes; i++) {
         const dg_program_node *n = &p->nodes[i];
-        dg_str_printf(out, "  n%u [label=\"%s\\n%s\", tooltip=", i, n->op, dg_type_text(&p->values[n->out].type, type, sizeof type));
+        dg_str_printf(out, "  n%u [label=\"%s\\n%s\", tooltip=", i, n->op,
+                      dg_type_text(&p->values[n->out].type, type, sizeof type));
         dg_str_json(out, n->scope);
         dg_str_puts(out, "];\n");
         for (uint32_t k = 0; k < n->n_in; k++) {
             if (n->in[k] < 0) continue;
             const dg_program_value *v = &p->values[n->in[k]];
-            dg_str_printf(out, "  %c%d -> n%u;\n", v->leaf >= 0 ? 'l' : 'n', v->leaf >= 0 ? v->leaf : v->node, i);
+            dg_str_printf(out, "  %c%d -> n%u;\n", v->leaf >= 0 ? 'l' : 'n', v->leaf >= 0 ? v->leaf : v->node,
+                          i);
         }
     }
     dg_str_puts(out, "}\n");

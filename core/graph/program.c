@@ -19,9 +19,15 @@ typedef struct flatten {
     dg_program_output *outputs;
 } flatten;
 
-static void *take(flatten *f, size_t n, size_t size) { return dg_arena_alloc(&f->p->arena, n * size + 1); }
+static void *take(flatten *f, size_t n, size_t size)
+{
+    return dg_arena_alloc(&f->p->arena, n * size + 1);
+}
 
-static const char *copy_text(flatten *f, const char *s) { return dg_arena_strdup(&f->p->arena, s ? s : ""); }
+static const char *copy_text(flatten *f, const char *s)
+{
+    return dg_arena_strdup(&f->p->arena, s ? s : "");
+}
 
 static void mark_needed(flatten *f, bool taps)
 {
@@ -58,7 +64,10 @@ static void number(flatten *f)
         }
 }
 
-static int32_t number_of(const flatten *f, dg_value v) { return v.node < 0 ? -1 : f->first[v.node] + v.out; }
+static int32_t number_of(const flatten *f, dg_value v)
+{
+    return v.node < 0 ? -1 : f->first[v.node] + v.out;
+}
 
 static const dg_attr *copy_attrs(flatten *f, const dg_node *node)
 {
@@ -84,9 +93,11 @@ static bool fill_nodes(flatten *f)
         const dg_node *node = dg_graph_node(f->g, i);
         if (!f->needed[i]) continue;
         for (int32_t k = 0; k < node->n_out; k++)
-            f->values[f->first[i] + k] = (dg_program_value){node->out[k], node->leaf ? -1 : at, node->leaf ? leaf : -1, -1, 0};
+            f->values[f->first[i] + k] =
+                (dg_program_value){node->out[k], node->leaf ? -1 : at, node->leaf ? leaf : -1, -1, 0};
         if (node->leaf) {
-            f->leaves[leaf++] = (dg_program_leaf){copy_text(f, node->leaf->name), node->leaf->kind, node->leaf->per, f->first[i], -1};
+            f->leaves[leaf++] = (dg_program_leaf){copy_text(f, node->leaf->name), node->leaf->kind,
+                                                  node->leaf->per, f->first[i], -1};
             continue;
         }
         int32_t *in = take(f, (size_t)node->n_in, sizeof *in);
@@ -96,8 +107,9 @@ static bool fill_nodes(flatten *f)
             in[k] = number_of(f, node->in[k]);
             if (in[k] >= 0) f->values[in[k]].last = at;
         }
-        f->nodes[at++] = (dg_program_node){copy_text(f, node->op->name), in,    (uint32_t)node->n_in, (uint32_t)node->n_out,
-                                           f->first[i], (uint32_t)node->op->n_attrs, attrs, copy_text(f, node->scope)};
+        f->nodes[at++] = (dg_program_node){
+            copy_text(f, node->op->name), in,    (uint32_t)node->n_in,     (uint32_t)node->n_out, f->first[i],
+            (uint32_t)node->op->n_attrs,  attrs, copy_text(f, node->scope)};
     }
     return true;
 }
@@ -130,7 +142,10 @@ dg_status dg_program_make(const dg_graph *g, const char *name, bool taps, dg_pro
     size_t n = (size_t)dg_graph_count(g);
     const dg_named_value *names;
     size_t n_outputs = dg_graph_outputs(g, &names) + (taps ? dg_graph_taps(g, &names) : 0);
-    flatten f = {.g = g, .p = dg_calloc(1, sizeof *f.p), .needed = dg_calloc(n, 1), .first = dg_calloc(n, sizeof *f.first)};
+    flatten f = {.g = g,
+                 .p = dg_calloc(1, sizeof *f.p),
+                 .needed = dg_calloc(n, 1),
+                 .first = dg_calloc(n, sizeof *f.first)};
     bool ok = f.p && f.needed && f.first;
     if (ok) {
         dg_program *p = &f.p->public;

@@ -42,7 +42,8 @@ static void carry_names(walk *w)
     n = dg_graph_taps(w->from, &names);
     for (size_t i = 0; i < n; i++) w->to->api->tap(w->to, moved(w, names[i].value), names[i].name);
     n = dg_graph_updates(w->from, &updates);
-    for (size_t i = 0; i < n; i++) dg_graph_update(w->to, moved(w, updates[i].leaf), moved(w, updates[i].value));
+    for (size_t i = 0; i < n; i++)
+        dg_graph_update(w->to, moved(w, updates[i].leaf), moved(w, updates[i].value));
 }
 
 dg_status dg_rewrite(const dg_graph *from, dg_rewrite_rule rule, void *user, dg_graph **to, dg_error *err)

@@ -24,7 +24,10 @@ dg_status dg_shape_constant(const dg_infer *c)
     return DG_OK;
 }
 
-dg_status dg_shape_fill(const dg_infer *c) { return from_dims(c); }
+dg_status dg_shape_fill(const dg_infer *c)
+{
+    return from_dims(c);
+}
 
 dg_status dg_shape_iota(const dg_infer *c)
 {
@@ -50,12 +53,16 @@ static dg_status float_unary(const dg_infer *c)
 
 static dg_status number_unary(const dg_infer *c)
 {
-    if (IN(0)->dtype == DG_BOOL || IN(0)->dtype == DG_U8) return FAIL("needs signed numbers, not %s", text(IN(0)));
+    if (IN(0)->dtype == DG_BOOL || IN(0)->dtype == DG_U8)
+        return FAIL("needs signed numbers, not %s", text(IN(0)));
     return same(c);
 }
 
-#define UNARY(NAME, RULE)                                                                                              \
-    dg_status dg_shape_##NAME(const dg_infer *c) { return RULE(c); }
+#define UNARY(NAME, RULE)                                                                                    \
+    dg_status dg_shape_##NAME(const dg_infer *c)                                                             \
+    {                                                                                                        \
+        return RULE(c);                                                                                      \
+    }
 UNARY(neg, number_unary)
 UNARY(abs, number_unary)
 UNARY(sign, number_unary)
@@ -176,7 +183,8 @@ dg_status dg_shape_reshape(const dg_infer *c)
             known *= d;
     }
     if (open >= 0 && known > 0 && total % known == 0) c->out->dims[open] = total / known;
-    if (open < 0 ? known != total : total % known != 0) return FAIL("%s cannot become %s", text(IN(0)), text(c->out));
+    if (open < 0 ? known != total : total % known != 0)
+        return FAIL("%s cannot become %s", text(IN(0)), text(c->out));
     return DG_OK;
 }
 
@@ -188,7 +196,8 @@ dg_status dg_shape_transpose(const dg_infer *c)
     if ((int64_t)perm->n != IN(0)->rank) return FAIL("perm has %d entries for %s", (int)perm->n, text(IN(0)));
     for (int i = 0; i < IN(0)->rank; i++) {
         int64_t p = perm->v.is[i];
-        if (p < 0 || p >= IN(0)->rank || (seen >> p & 1)) return FAIL("perm is not a permutation of the axes of %s", text(IN(0)));
+        if (p < 0 || p >= IN(0)->rank || (seen >> p & 1))
+            return FAIL("perm is not a permutation of the axes of %s", text(IN(0)));
         seen |= 1u << p;
         c->out->dims[i] = IN(0)->dims[p];
     }
@@ -198,13 +207,15 @@ dg_status dg_shape_transpose(const dg_infer *c)
 dg_status dg_shape_broadcast(const dg_infer *c)
 {
     const dg_attr *dims = &c->attrs[0];
-    if (dims->n > DG_MAX_RANK || (int64_t)dims->n < IN(0)->rank) return FAIL("%s cannot stretch to rank %d", text(IN(0)), (int)dims->n);
+    if (dims->n > DG_MAX_RANK || (int64_t)dims->n < IN(0)->rank)
+        return FAIL("%s cannot stretch to rank %d", text(IN(0)), (int)dims->n);
     *c->out = dg_make_type((dg_dtype)IN(0)->dtype, dims->v.is, dims->n);
     for (int i = 0; i < c->out->rank; i++)
         if (c->out->dims[i] < 1) return FAIL("dim %d is %lld", i, (long long)c->out->dims[i]);
     for (int i = 1; i <= IN(0)->rank; i++) {
         int64_t from = IN(0)->dims[IN(0)->rank - i];
-        if (from != 1 && from != c->out->dims[c->out->rank - i]) return FAIL("%s does not stretch to %s", text(IN(0)), text(c->out));
+        if (from != 1 && from != c->out->dims[c->out->rank - i])
+            return FAIL("%s does not stretch to %s", text(IN(0)), text(c->out));
     }
     return DG_OK;
 }
@@ -213,7 +224,8 @@ dg_status dg_shape_slice(const dg_infer *c)
 {
     const dg_attr *a = &c->attrs[0], *b = &c->attrs[1];
     *c->out = *IN(0);
-    if ((int64_t)a->n != IN(0)->rank || (int64_t)b->n != IN(0)->rank) return FAIL("needs a start and a limit for each axis of %s", text(IN(0)));
+    if ((int64_t)a->n != IN(0)->rank || (int64_t)b->n != IN(0)->rank)
+        return FAIL("needs a start and a limit for each axis of %s", text(IN(0)));
     for (int i = 0; i < IN(0)->rank; i++) {
         int64_t lo = a->v.is[i], hi = b->v.is[i];
         if (lo < 0 || hi <= lo || hi > IN(0)->dims[i])
@@ -227,7 +239,8 @@ dg_status dg_shape_pad(const dg_infer *c)
 {
     const dg_attr *a = &c->attrs[0], *b = &c->attrs[1];
     *c->out = *IN(0);
-    if ((int64_t)a->n != IN(0)->rank || (int64_t)b->n != IN(0)->rank) return FAIL("needs low and high for each axis of %s", text(IN(0)));
+    if ((int64_t)a->n != IN(0)->rank || (int64_t)b->n != IN(0)->rank)
+        return FAIL("needs low and high for each axis of %s", text(IN(0)));
     for (int i = 0; i < IN(0)->rank; i++) {
         if (a->v.is[i] < 0 || b->v.is[i] < 0) return FAIL("negative padding on axis %d", i);
         c->out->dims[i] += a->v.is[i] + b->v.is[i];
@@ -258,7 +271,8 @@ dg_status dg_shape_gather(const dg_infer *c)
     int batch = dg_ai(c->attrs, 0) != 0;
     if (ids->dtype != DG_I32) return FAIL("ids must be i32, not %s", text(ids));
     if (x->rank < 1 + batch) return FAIL("%s has no rows to gather", text(x));
-    if (batch && (ids->rank != 2 || ids->dims[0] != x->dims[0])) return FAIL("ids %s do not go with the batch of %s", text(ids), text(x));
+    if (batch && (ids->rank != 2 || ids->dims[0] != x->dims[0]))
+        return FAIL("ids %s do not go with the batch of %s", text(ids), text(x));
     int rank = ids->rank + x->rank - 1 - batch;
     if (rank > DG_MAX_RANK) return FAIL("%s by %s has rank %d", text(x), text(ids), rank);
     *c->out = *ids;
@@ -277,7 +291,8 @@ dg_status dg_shape_scatter_add(const dg_infer *c)
     if (!dg_dtype_is_float((dg_dtype)u->dtype)) return FAIL("updates must be floats, not %s", text(u));
     if (rows < 1) return FAIL("rows is %lld", (long long)rows);
     if (batch && ids->rank != 2) return FAIL("batched ids must be [b, m], not %s", text(ids));
-    if (u->rank < ids->rank || u->rank - ids->rank + 1 + batch > DG_MAX_RANK) return FAIL("updates %s do not go with ids %s", text(u), text(ids));
+    if (u->rank < ids->rank || u->rank - ids->rank + 1 + batch > DG_MAX_RANK)
+        return FAIL("updates %s do not go with ids %s", text(u), text(ids));
     for (int i = 0; i < ids->rank; i++)
         if (u->dims[i] != ids->dims[i]) return FAIL("updates %s do not go with ids %s", text(u), text(ids));
     dg_type out = {u->dtype, 0, {0}};
@@ -298,7 +313,8 @@ static dg_status reduce(const dg_infer *c)
     if (axes->n < 1) return FAIL("no axes to reduce %s over", text(IN(0)));
     for (uint64_t i = 0; i < axes->n; i++) {
         int64_t a = axes->v.is[i];
-        if (a < 0 || a >= IN(0)->rank || (mask >> a & 1)) return FAIL("axis %lld of %s", (long long)a, text(IN(0)));
+        if (a < 0 || a >= IN(0)->rank || (mask >> a & 1))
+            return FAIL("axis %lld of %s", (long long)a, text(IN(0)));
         mask |= 1u << a;
     }
     dg_type out = {IN(0)->dtype, 0, {0}};
@@ -314,10 +330,12 @@ static dg_status reduce(const dg_infer *c)
 dg_status dg_shape_reduce_sum(const dg_infer *c)
 {
     int64_t out = dg_ai(c->attrs, 2);
-    if (IN(0)->dtype == DG_BOOL || IN(0)->dtype == DG_U8) return FAIL("needs numbers that can hold a sum, not %s", text(IN(0)));
+    if (IN(0)->dtype == DG_BOOL || IN(0)->dtype == DG_U8)
+        return FAIL("needs numbers that can hold a sum, not %s", text(IN(0)));
     DG_TRY(reduce(c));
     if (out != DG_NONE) c->out->dtype = (int32_t)out;
-    if (dg_dtype_is_float((dg_dtype)c->out->dtype) != dg_dtype_is_float((dg_dtype)IN(0)->dtype)) return FAIL("a sum of %s cannot be %s", text(IN(0)), text(c->out));
+    if (dg_dtype_is_float((dg_dtype)c->out->dtype) != dg_dtype_is_float((dg_dtype)IN(0)->dtype))
+        return FAIL("a sum of %s cannot be %s", text(IN(0)), text(c->out));
     return DG_OK;
 }
 
@@ -342,7 +360,8 @@ dg_status dg_shape_top_k(const dg_infer *c)
 {
     int64_t k = dg_ai(c->attrs, 0);
     DG_TRY(float_unary(c));
-    if (IN(0)->rank < 1 || k < 1 || k > IN(0)->dims[IN(0)->rank - 1]) return FAIL("k = %lld of %s", (long long)k, text(IN(0)));
+    if (IN(0)->rank < 1 || k < 1 || k > IN(0)->dims[IN(0)->rank - 1])
+        return FAIL("k = %lld of %s", (long long)k, text(IN(0)));
     c->out[0].dims[IN(0)->rank - 1] = k;
     c->out[1] = c->out[0];
     c->out[1].dtype = DG_I32;
@@ -356,13 +375,18 @@ dg_status dg_shape_matmul(const dg_infer *c)
     const dg_type *a = IN(0), *b = IN(1);
     int ta = dg_ai(c->attrs, 0) != 0, tb = dg_ai(c->attrs, 1) != 0;
     int64_t out = dg_ai(c->attrs, 2);
-    if (!dg_dtype_is_float((dg_dtype)a->dtype) || a->dtype != b->dtype) return FAIL("needs floats of one dtype, not %s and %s", text(a), text(b));
-    if (a->rank < 2 || a->rank != b->rank) return FAIL("needs equal ranks of at least 2, not %s and %s", text(a), text(b));
+    if (!dg_dtype_is_float((dg_dtype)a->dtype) || a->dtype != b->dtype)
+        return FAIL("needs floats of one dtype, not %s and %s", text(a), text(b));
+    if (a->rank < 2 || a->rank != b->rank)
+        return FAIL("needs equal ranks of at least 2, not %s and %s", text(a), text(b));
     int r = a->rank;
     for (int i = 0; i < r - 2; i++)
         if (a->dims[i] != b->dims[i]) return FAIL("leading dims of %s and %s differ", text(a), text(b));
-    int64_t m = a->dims[r - 2 + ta], k = a->dims[r - 1 - ta], k2 = b->dims[r - 2 + tb], n = b->dims[r - 1 - tb];
-    if (k != k2) return FAIL("%s%s times %s%s: %lld is not %lld", text(a), ta ? "'" : "", text(b), tb ? "'" : "", (long long)k, (long long)k2);
+    int64_t m = a->dims[r - 2 + ta], k = a->dims[r - 1 - ta], k2 = b->dims[r - 2 + tb],
+            n = b->dims[r - 1 - tb];
+    if (k != k2)
+        return FAIL("%s%s times %s%s: %lld is not %lld", text(a), ta ? "'" : "", text(b), tb ? "'" : "",
+                    (long long)k, (long long)k2);
     *c->out = *a;
     c->out->dims[r - 2] = m;
     c->out->dims[r - 1] = n;

@@ -7,15 +7,15 @@
 #define LOWER_PRIM(NAME) NULL
 #define LOWER_COMP(NAME) dg_lower_##NAME
 static dg_op table[] = {
-#define OP(NAME, CLASS, PRECISION, INPUTS, ATTRS, OUTPUTS, DOC)                                                        \
-    {.name = #NAME,                                                                                                    \
-     .inputs = INPUTS,                                                                                                 \
-     .attrs_text = ATTRS,                                                                                              \
-     .outputs = OUTPUTS,                                                                                               \
-     .doc = DOC,                                                                                                       \
-     .cls = DG_##CLASS,                                                                                                \
-     .precision = DG_##PRECISION,                                                                                      \
-     .shape = dg_shape_##NAME,                                                                                         \
+#define OP(NAME, CLASS, PRECISION, INPUTS, ATTRS, OUTPUTS, DOC)                                              \
+    {.name = #NAME,                                                                                          \
+     .inputs = INPUTS,                                                                                       \
+     .attrs_text = ATTRS,                                                                                    \
+     .outputs = OUTPUTS,                                                                                     \
+     .doc = DOC,                                                                                             \
+     .cls = DG_##CLASS,                                                                                      \
+     .precision = DG_##PRECISION,                                                                            \
+     .shape = dg_shape_##NAME,                                                                               \
      .lower = LOWER_##CLASS(NAME)},
 #include "ops.def"
 #undef OP
@@ -93,7 +93,10 @@ const dg_op *dg_op_find(const char *name)
     return hit ? *hit : NULL;
 }
 
-size_t dg_op_count(void) { return N_OPS; }
+size_t dg_op_count(void)
+{
+    return N_OPS;
+}
 
 const dg_op *dg_op_at(size_t i)
 {

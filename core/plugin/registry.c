@@ -289,8 +289,8 @@ static dg_status not_found(const dg_registry *r, const dg_interface *kind, const
     const char *nearest = dg_nearest(name, names, n);
     dg_str text = {0};
     dg_str_printf(&text, "there is no %s '%.64s'", kind->section, name);
-    if (nearest) dg_str_printf(&text, ", did you mean '%s'?", nearest);
-    dg_str_puts(&text, n ? "; there are: " : "; there are none");
+    if (nearest) dg_str_printf(&text, "; did you mean '%s'?", nearest);
+    dg_str_puts(&text, nearest ? " There are: " : n ? "; there are: " : "; there are none");
     for (size_t i = 0; i < n; i++) dg_str_printf(&text, "%s%s", i ? ", " : "", names[i]);
     if (n_failed)
         dg_str_printf(&text, " (%zu plugin file%s could not be used: see digpt plugins --why)", n_failed,

@@ -26,7 +26,8 @@ static int ascending(const void *a, const void *b)
 /* ---- the GEMM rate */
 
 /* y = a b as a program of its own whose operands and result stay on the device. */
-static dg_status gemm_program(const dg_parts *parts, dg_dtype dtype, int64_t m, int64_t n, int64_t k, dg_program **out, dg_error *err)
+static dg_status gemm_program(const dg_parts *parts, dg_dtype dtype, int64_t m, int64_t n, int64_t k,
+                              dg_program **out, dg_error *err)
 {
     dg_graph *g = dg_graph_create();
     if (!g) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
@@ -37,7 +38,14 @@ static dg_status gemm_program(const dg_parts *parts, dg_dtype dtype, int64_t m, 
     } shapes[] = {{"a", m, k}, {"b", n, k}, {"y", m, n}};
     dg_value v[3];
     for (int i = 0; i < 3; i++) {
-        dg_leaf leaf = {(uint32_t)sizeof leaf, DG_LEAF_STATE, shapes[i].name, dg_make_type(dtype, DG_LIST(shapes[i].rows, shapes[i].cols)), zero, 0, -1, 0};
+        dg_leaf leaf = {(uint32_t)sizeof leaf,
+                        DG_LEAF_STATE,
+                        shapes[i].name,
+                        dg_make_type(dtype, DG_LIST(shapes[i].rows, shapes[i].cols)),
+                        zero,
+                        0,
+                        -1,
+                        0};
         v[i] = g->api->leaf(g, &leaf);
     }
     dg_graph_update(g, v[2], dg_matmul(g, v[0], v[1], false, true, dtype));
@@ -47,14 +55,16 @@ static dg_status gemm_program(const dg_parts *parts, dg_dtype dtype, int64_t m, 
 }
 
 /* Best of several runs of one GEMM, in FLOP/s; operands are small random numbers. */
-static dg_status time_gemm(const dg_parts *parts, dg_dtype dtype, int64_t m, int64_t n, int64_t k, double *best, dg_error *err)
+static dg_status time_gemm(const dg_parts *parts, dg_dtype dtype, int64_t m, int64_t n, int64_t k,
+                           double *best, dg_error *err)
 {
     const dg_backend_interface *b = dg_backend_of(parts);
     dg_program *p = NULL;
     dg_state state = {0};
     dg_backend_exe *exe = NULL;
     float *values = dg_calloc((size_t)(m > n ? m : n) * (size_t)k, sizeof *values);
-    dg_status s = values ? gemm_program(parts, dtype, m, n, k, &p, err) : dg_fail(err, DG_ERR_NOMEM, "out of memory");
+    dg_status s =
+        values ? gemm_program(parts, dtype, m, n, k, &p, err) : dg_fail(err, DG_ERR_NOMEM, "out of memory");
     if (s == DG_OK) s = dg_state_open(parts, &state, err);
     for (int i = 0; i < 2 && s == DG_OK; i++) {
         dg_type t = dg_make_type(dtype, DG_LIST(i ? n : m, k));
@@ -78,7 +88,8 @@ static dg_status time_gemm(const dg_parts *parts, dg_dtype dtype, int64_t m, int
 }
 
 /* The shape of the program's largest product, and a large one. */
-static dg_status measure_peak(const dg_parts *parts, const dg_program *p, dg_dtype dtype, double *peak, dg_error *err)
+static dg_status measure_peak(const dg_parts *parts, const dg_program *p, dg_dtype dtype, double *peak,
+                              dg_error *err)
 {
     int64_t m = 0, n = 0, k = 0;
     double most = 0;
@@ -112,14 +123,16 @@ static int by_seconds(const void *a, const void *b)
     return x > y ? -1 : x < y;
 }
 
-static dg_status table_of_nodes(const dg_parts *parts, const dg_program *p, dg_backend_exe *exe, int64_t runs, dg_str *out, dg_error *err)
+static dg_status table_of_nodes(const dg_parts *parts, const dg_program *p, dg_backend_exe *exe, int64_t runs,
+                                dg_str *out, dg_error *err)
 {
     dg_node_time *times = dg_calloc(p->n_nodes + 1, sizeof *times);
     total *totals = dg_calloc(p->n_nodes + 1, sizeof *totals);
     uint32_t n = 0;
     size_t n_totals = 0;
     double all = 0;
-    dg_status s = times && totals ? dg_backend_of(parts)->times(exe, times, p->n_nodes, &n, err) : dg_fail(err, DG_ERR_NOMEM, "out of memory");
+    dg_status s = times && totals ? dg_backend_of(parts)->times(exe, times, p->n_nodes, &n, err)
+                                  : dg_fail(err, DG_ERR_NOMEM, "out of memory");
     for (uint32_t i = 0; s == DG_OK && i < n; i++) {
         const dg_program_node *node = &p->nodes[times[i].node];
         dg_type types[DG_WORK_MAX_IN];
@@ -137,7 +150,8 @@ static dg_status table_of_nodes(const dg_parts *parts, const dg_program *p, dg_b
         qsort(totals, n_totals, sizeof *totals, by_seconds);
         dg_str_printf(out, "OP\tMS A STEP\tSHARE\tGFLOP/S\n");
         for (size_t k = 0; k < n_totals; k++)
-            dg_str_printf(out, "%s\t%.3f\t%.1f %%\t%.1f\n", totals[k].name, 1e3 * totals[k].seconds / (double)runs, 100 * totals[k].seconds / all,
+            dg_str_printf(out, "%s\t%.3f\t%.1f %%\t%.1f\n", totals[k].name,
+                          1e3 * totals[k].seconds / (double)runs, 100 * totals[k].seconds / all,
                           1e-9 * totals[k].flops / totals[k].seconds);
         s = dg_str_check(out, err);
     }
@@ -161,17 +175,20 @@ typedef struct bench {
     double *ms;
 } bench;
 
-static dg_status set_up(bench *b, const dg_recipe *recipe, const dg_registry *registry, const dg_bench_options *o, dg_error *err)
+static dg_status set_up(bench *b, const dg_recipe *recipe, const dg_registry *registry,
+                        const dg_bench_options *o, dg_error *err)
 {
     DG_TRY(dg_parts_open(recipe, registry, true, &b->parts, err));
     DG_TRY(dg_dataset_open(recipe, NULL, &b->source, err));
     DG_TRY(dg_run_make_plan(&b->parts, dg_source_count(b->source), &b->plan, err));
-    dg_step_spec spec = {.batch = b->plan.batch, .accumulate = 1, .compute = b->plan.compute, .optimizer = b->plan.optimizer};
+    dg_step_spec spec = {
+        .batch = b->plan.batch, .accumulate = 1, .compute = b->plan.compute, .optimizer = b->plan.optimizer};
     DG_TRY(dg_step_build(&b->parts, &spec, &b->step, err));
     DG_TRY(dg_state_open(&b->parts, &b->state, err));
     DG_TRY(dg_state_init(&b->state, b->step.forward, b->parts.seed, false, err));
     DG_TRY(dg_inputs_open(&b->parts, b->step.train, &b->inputs, err));
-    DG_TRY(dg_backend_of(&b->parts)->compile(b->parts.backend.self, b->step.train, b->state.store, &b->exe, err));
+    DG_TRY(dg_backend_of(&b->parts)->compile(b->parts.backend.self, b->step.train, b->state.store, &b->exe,
+                                             err));
     dg_loader_config c = dg_dataset_config(&b->parts, 0, o->steps + o->warmup);
     DG_TRY(dg_loader_open(&c, b->source, &b->loader, err));
     b->outputs = dg_calloc(b->step.train->n_outputs + 1, sizeof *b->outputs);
@@ -193,7 +210,8 @@ static dg_status steps(bench *b, const dg_bench_options *o, double *wait, dg_err
         double t = now();
         DG_TRY(dg_loader_next(b->loader, &batch, err));
         dg_status s = dg_inputs_fill(&b->inputs, batch, scalars, err);
-        dg_run io = {(uint32_t)sizeof io, b->inputs.n, b->inputs.data, b->step.train->n_outputs, 0, b->outputs};
+        dg_run io = {(uint32_t)sizeof io,      b->inputs.n, b->inputs.data,
+                     b->step.train->n_outputs, 0,           b->outputs};
         if (s == DG_OK) s = backend->run(b->exe, &io, err);
         dg_loader_release(b->loader, batch);
         DG_TRY(s);
@@ -222,7 +240,8 @@ static void conclude(bench *b, const dg_bench_options *o, double wait, dg_bench 
     struct rusage usage;
     for (int64_t i = 0; i < o->steps; i++) sum += b->ms[i];
     qsort(b->ms, (size_t)o->steps, sizeof *b->ms, ascending);
-    out->ms_per_step = o->steps % 2 ? b->ms[o->steps / 2] : 0.5 * (b->ms[o->steps / 2 - 1] + b->ms[o->steps / 2]);
+    out->ms_per_step =
+        o->steps % 2 ? b->ms[o->steps / 2] : 0.5 * (b->ms[o->steps / 2 - 1] + b->ms[o->steps / 2]);
     out->batch = b->plan.batch;
     out->steps = o->steps;
     out->images_per_second = 1e3 * (double)out->batch / out->ms_per_step;
@@ -236,8 +255,8 @@ static void conclude(bench *b, const dg_bench_options *o, double wait, dg_bench 
     dg_backend_of(&b->parts)->fingerprint(b->parts.backend.self, out->backend, sizeof out->backend);
 }
 
-dg_status dg_bench_run(const dg_recipe *recipe, const dg_registry *registry, const dg_bench_options *options, dg_bench *out,
-                       dg_str *nodes, dg_error *err)
+dg_status dg_bench_run(const dg_recipe *recipe, const dg_registry *registry, const dg_bench_options *options,
+                       dg_bench *out, dg_str *nodes, dg_error *err)
 {
     bench b = {0};
     double wait = 0;
@@ -247,7 +266,8 @@ dg_status dg_bench_run(const dg_recipe *recipe, const dg_registry *registry, con
     out->peak_gflops *= 1e-9;
     if (s == DG_OK) s = steps(&b, options, &wait, err);
     if (s == DG_OK) conclude(&b, options, wait, out);
-    if (s == DG_OK && options->nodes) s = table_of_nodes(&b.parts, b.step.train, b.exe, options->steps, nodes, err);
+    if (s == DG_OK && options->nodes)
+        s = table_of_nodes(&b.parts, b.step.train, b.exe, options->steps, nodes, err);
     tear_down(&b);
     return s;
 }

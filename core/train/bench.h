@@ -9,7 +9,8 @@ typedef struct dg_bench {
     double ms_per_step;       /* median */
     double gflop_per_image;   /* 2mnk of the program's products */
     double gflops;            /* reached */
-    double peak_gflops;       /* best of GEMMs with the program's own shapes and a large one, in its compute dtype */
+    double
+        peak_gflops; /* best of GEMMs with the program's own shapes and a large one, in its compute dtype */
     double fraction_of_peak;
     double data_wait_fraction;
     double peak_rss_bytes;
@@ -18,14 +19,14 @@ typedef struct dg_bench {
 } dg_bench;
 
 typedef struct dg_bench_options {
-    int64_t steps;     /* counted ones, after `warmup` */
+    int64_t steps; /* counted ones, after `warmup` */
     int64_t warmup;
-    bool nodes;        /* time every node */
+    bool nodes; /* time every node */
 } dg_bench_options;
 
-/* Trains on the recipe's data without writing anything. With options->nodes, *nodes gets a table: time, share, GFLOP/s
- * by op and by scope. */
-dg_status dg_bench_run(const dg_recipe *recipe, const dg_registry *registry, const dg_bench_options *options, dg_bench *out,
-                       dg_str *nodes, dg_error *err);
+/* Trains on the recipe's data without writing anything. With options->nodes, *nodes gets a table: time,
+ * share, GFLOP/s by op and by scope. */
+dg_status dg_bench_run(const dg_recipe *recipe, const dg_registry *registry, const dg_bench_options *options,
+                       dg_bench *out, dg_str *nodes, dg_error *err);
 
 #endif

@@ -41,7 +41,8 @@ static bool add_leaves(const dg_program *p, size_t n_before, dg_tensor_entry **e
     for (uint32_t i = 0; i < p->n_leaves; i++) {
         const dg_program_leaf *leaf = &p->leaves[i];
         bool is_model = strncmp(leaf->name, model_prefix, MODEL_PREFIX) == 0;
-        bool kept = leaf->kind == DG_LEAF_PARAM || leaf->kind == DG_LEAF_STATE || (leaf->kind == DG_LEAF_FROZEN && is_model);
+        bool kept = leaf->kind == DG_LEAF_PARAM || leaf->kind == DG_LEAF_STATE ||
+                    (leaf->kind == DG_LEAF_FROZEN && is_model);
         if (!kept || has_entry(*e, n_before, leaf->name)) continue;
         if (!dg_grow(e, *n, room, sizeof **e)) return false;
         (*e)[(*n)++] = (dg_tensor_entry){leaf->name, p->values[leaf->value].type, is_model};
@@ -64,7 +65,8 @@ static dg_status read_state(const char *folder_path, dg_progress *p, dg_error *e
 /* ---- writing */
 
 /* Sends one tensor of the store to file tensor i. */
-static dg_status put_tensor(dg_st_writer *w, size_t i, const dg_state *state, const dg_tensor_entry *e, dg_error *err)
+static dg_status put_tensor(dg_st_writer *w, size_t i, const dg_state *state, const dg_tensor_entry *e,
+                            dg_error *err)
 {
     enum { PART = 16 << 20 };
     uint64_t bytes = (uint64_t)dg_type_bytes(&e->type);
@@ -80,12 +82,15 @@ static dg_status put_tensor(dg_st_writer *w, size_t i, const dg_state *state, co
     return s;
 }
 
-static dg_status write_tensors(const char *path, const dg_progress *progress, const dg_state *state, const dg_tensor_entry *e,
-                               size_t n, bool model, dg_error *err)
+static dg_status write_tensors(const char *path, const dg_progress *progress, const dg_state *state,
+                               const dg_tensor_entry *e, size_t n, bool model, dg_error *err)
 {
     char step[32];
     snprintf(step, sizeof step, "%lld", (long long)progress->step);
-    const dg_st_meta meta[] = {{"format", "digpt"}, {"role", model ? "full" : "optimizer"}, {"step", step}, {"recipe", progress->recipe}};
+    const dg_st_meta meta[] = {{"format", "digpt"},
+                               {"role", model ? "full" : "optimizer"},
+                               {"step", step},
+                               {"recipe", progress->recipe}};
     dg_st_tensor *tensors = dg_calloc(n + 1, sizeof *tensors);
     dg_st_writer *w = NULL;
     size_t m = 0;
@@ -112,8 +117,9 @@ static dg_status write_tensors(const char *path, const dg_progress *progress, co
 
 static const char *window_key(int i)
 {
-    static const char *const keys[DG_MAX_PREDICTIONS] = {"window_part_0", "window_part_1", "window_part_2", "window_part_3",
-                                                         "window_part_4", "window_part_5", "window_part_6", "window_part_7"};
+    static const char *const keys[DG_MAX_PREDICTIONS] = {"window_part_0", "window_part_1", "window_part_2",
+                                                         "window_part_3", "window_part_4", "window_part_5",
+                                                         "window_part_6", "window_part_7"};
     return keys[i];
 }
 
@@ -160,11 +166,14 @@ static dg_status list_folders(const char *dir, folder **list, size_t *n, dg_erro
     *list = NULL;
     *n = 0;
     DIR *d = opendir(dir);
-    if (!d) return errno == ENOENT ? DG_OK : dg_fail(err, DG_ERR_IO, "cannot read the folder '%s': %s", dir, strerror(errno));
+    if (!d)
+        return errno == ENOENT
+                   ? DG_OK
+                   : dg_fail(err, DG_ERR_IO, "cannot read the folder '%s': %s", dir, strerror(errno));
     dg_status s = DG_OK;
     for (struct dirent *e; s == DG_OK && (e = readdir(d));) {
         char *end;
-        if (strncmp(e->d_name, "step-", 5) != 0 || strlen(e->d_name) >= sizeof (*list)->name) continue;
+        if (strncmp(e->d_name, "step-", 5) != 0 || strlen(e->d_name) >= sizeof(*list)->name) continue;
         long long step = strtoll(e->d_name + 5, &end, 10);
         if (*end || step < 0) continue;
         if (!dg_grow(list, *n, &room, sizeof **list)) {
@@ -172,7 +181,7 @@ static dg_status list_folders(const char *dir, folder **list, size_t *n, dg_erro
             break;
         }
         (*list)[*n].step = step;
-        snprintf((*list)[(*n)++].name, sizeof (*list)->name, "%s", e->d_name);
+        snprintf((*list)[(*n)++].name, sizeof(*list)->name, "%s", e->d_name);
     }
     closedir(d);
     if (*n) qsort(*list, *n, sizeof **list, by_step);
@@ -194,8 +203,8 @@ static dg_status drop_old(const char *dir, int64_t keep_last, int64_t keep_every
     return s;
 }
 
-static dg_status write_folder(const char *tmp, const dg_progress *progress, const dg_state *state, const dg_tensor_entry *entries,
-                              size_t n, dg_error *err)
+static dg_status write_folder(const char *tmp, const dg_progress *progress, const dg_state *state,
+                              const dg_tensor_entry *entries, size_t n, dg_error *err)
 {
     static const char *const files[] = {"model.safetensors", "optimizer.safetensors", "state.json"};
     DG_TRY(dg_dir_remove(tmp, err));
@@ -203,7 +212,8 @@ static dg_status write_folder(const char *tmp, const dg_progress *progress, cons
     for (int i = 0; i < 3; i++) {
         char *path = dg_path_join(tmp, files[i]);
         if (!path) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
-        dg_status s = i < 2 ? write_tensors(path, progress, state, entries, n, i == 0, err) : write_state(path, progress, err);
+        dg_status s = i < 2 ? write_tensors(path, progress, state, entries, n, i == 0, err)
+                            : write_state(path, progress, err);
         dg_free(path);
         DG_TRY(s);
     }
@@ -211,7 +221,8 @@ static dg_status write_folder(const char *tmp, const dg_progress *progress, cons
 }
 
 dg_status dg_checkpoint_save(const char *run_dir, const dg_progress *progress, const dg_state *state,
-                             const dg_tensor_entry *entries, size_t n, int64_t keep_last, int64_t keep_every, dg_error *err)
+                             const dg_tensor_entry *entries, size_t n, int64_t keep_last, int64_t keep_every,
+                             dg_error *err)
 {
     char name[32];
     snprintf(name, sizeof name, "step-%010lld", (long long)progress->step);
@@ -224,12 +235,14 @@ dg_status dg_checkpoint_save(const char *run_dir, const dg_progress *progress, c
     if (done) goto out;
     if (s == DG_OK) s = write_folder(tmp, progress, state, entries, n, err);
     if (s == DG_OK && dg_path_is_dir(path)) s = dg_dir_remove(path, err); /* one that cannot be read */
-    if (s == DG_OK && rename(tmp, path) != 0) s = dg_fail(err, DG_ERR_IO, "cannot rename '%s' to '%s': %s", tmp, path, strerror(errno));
+    if (s == DG_OK && rename(tmp, path) != 0)
+        s = dg_fail(err, DG_ERR_IO, "cannot rename '%s' to '%s': %s", tmp, path, strerror(errno));
     if (s == DG_OK) s = dg_dir_sync(dir, err);
     if (s == DG_OK) s = drop_old(dir, keep_last, keep_every, err);
     if (s != DG_OK) {
         dg_dir_remove(tmp, NULL);
-        s = dg_fail_in(err, "the checkpoint of step %lld was not written (earlier ones are as they were)", (long long)progress->step);
+        s = dg_fail_in(err, "the checkpoint of step %lld was not written (earlier ones are as they were)",
+                       (long long)progress->step);
     }
 out:
     dg_free(dir);
@@ -245,7 +258,9 @@ static dg_status parse_state(const dg_json *root, const char *where, dg_progress
     int64_t format, metrics, timings;
     const char *recipe, *backend, *data, *precision;
     DG_TRY(dg_json_need_int(root, "format", where, &format, err));
-    if (format != FORMAT) return dg_fail(err, DG_ERR_VERSION, "'%s' has format %lld; this digpt reads %d", where, (long long)format, FORMAT);
+    if (format != FORMAT)
+        return dg_fail(err, DG_ERR_VERSION, "'%s' has format %lld; this digpt reads %d", where,
+                       (long long)format, FORMAT);
     DG_TRY(dg_json_need_int(root, "step", where, &p->step, err));
     DG_TRY(dg_json_need_int(root, "metrics_length", where, &metrics, err));
     DG_TRY(dg_json_need_int(root, "timings_length", where, &timings, err));
@@ -256,7 +271,8 @@ static dg_status parse_state(const dg_json *root, const char *where, dg_progress
     DG_TRY(dg_json_need_int(root, "window", where, &p->window, err));
     DG_TRY(dg_json_need_number(root, "window_loss", where, &p->window_loss, err));
     DG_TRY(dg_json_need_number(root, "window_norm", where, &p->window_norm, err));
-    for (int i = 0; i < DG_MAX_PREDICTIONS; i++) DG_TRY(dg_json_need_number(root, window_key(i), where, &p->window_parts[i], err));
+    for (int i = 0; i < DG_MAX_PREDICTIONS; i++)
+        DG_TRY(dg_json_need_number(root, window_key(i), where, &p->window_parts[i], err));
     DG_TRY(dg_json_need_text(root, "recipe", where, &recipe, err));
     p->metrics_length = (uint64_t)metrics;
     p->timings_length = (uint64_t)timings;
@@ -264,7 +280,8 @@ static dg_status parse_state(const dg_json *root, const char *where, dg_progress
     p->backend = dg_strdup(backend);
     p->data = dg_strdup(data);
     p->precision = dg_strdup(precision);
-    return p->recipe && p->backend && p->data && p->precision ? DG_OK : dg_fail(err, DG_ERR_NOMEM, "out of memory");
+    return p->recipe && p->backend && p->data && p->precision ? DG_OK
+                                                              : dg_fail(err, DG_ERR_NOMEM, "out of memory");
 }
 
 static dg_status read_state(const char *folder_path, dg_progress *p, dg_error *err)
@@ -306,7 +323,8 @@ dg_status dg_checkpoint_latest(const char *run_dir, char **path, dg_progress *pr
     return s;
 }
 
-static dg_status load_tensor(const dg_weights *w, const char *name, const dg_state *state, const dg_tensor_entry *e, dg_error *err)
+static dg_status load_tensor(const dg_weights *w, const char *name, const dg_state *state,
+                             const dg_tensor_entry *e, dg_error *err)
 {
     const dg_weight *t;
     DG_TRY(dg_weights_need(w, name, &t, err));
@@ -314,12 +332,14 @@ static dg_status load_tensor(const dg_weights *w, const char *name, const dg_sta
     memcpy(found.dims, t->dims, sizeof found.dims);
     char a[96], b[96];
     if (found.dtype != e->type.dtype || !dg_same_dims(&found, &e->type))
-        return dg_fail(err, DG_ERR_MISMATCH, "'%s' is %s in the checkpoint and %s in the recipe", name, dg_type_text(&found, a, sizeof a), dg_type_text(&e->type, b, sizeof b));
+        return dg_fail(err, DG_ERR_MISMATCH, "'%s' is %s in the checkpoint and %s in the recipe", name,
+                       dg_type_text(&found, a, sizeof a), dg_type_text(&e->type, b, sizeof b));
     DG_TRY(state->backend->store_add(state->store, e->name, &e->type, err));
     return state->backend->store_write(state->store, e->name, t->data, 0, t->bytes, err);
 }
 
-dg_status dg_checkpoint_load(const char *path, const dg_state *state, const dg_tensor_entry *entries, size_t n, dg_error *err)
+dg_status dg_checkpoint_load(const char *path, const dg_state *state, const dg_tensor_entry *entries,
+                             size_t n, dg_error *err)
 {
     for (int model = 0; model < 2; model++) {
         char *file = dg_path_join(path, model ? "model.safetensors" : "optimizer.safetensors");
@@ -327,7 +347,8 @@ dg_status dg_checkpoint_load(const char *path, const dg_state *state, const dg_t
         if (!file) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
         dg_status s = dg_weights_open(file, &w, err);
         for (size_t i = 0; i < n && s == DG_OK; i++)
-            if (entries[i].is_model == (model == 1)) s = load_tensor(w, entries[i].name + (model ? MODEL_PREFIX : 0), state, &entries[i], err);
+            if (entries[i].is_model == (model == 1))
+                s = load_tensor(w, entries[i].name + (model ? MODEL_PREFIX : 0), state, &entries[i], err);
         if (s != DG_OK) s = dg_fail_in(err, "cannot resume from '%s'", path);
         dg_weights_close(w);
         dg_free(file);

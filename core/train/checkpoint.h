@@ -12,15 +12,15 @@
 
 /* What state.json holds. Texts are owned by the struct when it was loaded (dg_progress_free). */
 typedef struct dg_progress {
-    int64_t step;             /* optimizer steps done */
-    uint64_t metrics_length;  /* bytes of metrics.jsonl */
-    uint64_t timings_length;  /* bytes of timings.jsonl */
-    char *recipe;             /* the resolved recipe, as YAML */
-    char *backend;            /* its fingerprint */
-    char *data;               /* fingerprint of the source, hexadecimal */
-    char *precision;          /* "f32", "bf16" */
-    double seconds;           /* of training so far */
-    int64_t window;           /* steps since the last logged one, and the sums over them: */
+    int64_t step;            /* optimizer steps done */
+    uint64_t metrics_length; /* bytes of metrics.jsonl */
+    uint64_t timings_length; /* bytes of timings.jsonl */
+    char *recipe;            /* the resolved recipe, as YAML */
+    char *backend;           /* its fingerprint */
+    char *data;              /* fingerprint of the source, hexadecimal */
+    char *precision;         /* "f32", "bf16" */
+    double seconds;          /* of training so far */
+    int64_t window;          /* steps since the last logged one, and the sums over them: */
     double window_loss, window_norm, window_parts[DG_MAX_PREDICTIONS];
 } dg_progress;
 
@@ -34,16 +34,18 @@ typedef struct dg_tensor_entry {
 } dg_tensor_entry;
 dg_status dg_checkpoint_entries(const dg_step *step, dg_tensor_entry **entries, size_t *n, dg_error *err);
 
-/* Writes RUN/checkpoints/step-N, then removes older ones: the newest `keep_last` stay (0: all), and those whose step is
- * a multiple of keep_every (0: none). */
+/* Writes RUN/checkpoints/step-N, then removes older ones: the newest `keep_last` stay (0: all), and those
+ * whose step is a multiple of keep_every (0: none). */
 dg_status dg_checkpoint_save(const char *run_dir, const dg_progress *progress, const dg_state *state,
-                             const dg_tensor_entry *entries, size_t n, int64_t keep_last, int64_t keep_every, dg_error *err);
+                             const dg_tensor_entry *entries, size_t n, int64_t keep_last, int64_t keep_every,
+                             dg_error *err);
 
-/* The path of the newest checkpoint whose state.json can be read; *path NULL when there is none (not an error). What
- * is broken is named in the log and passed over. dg_free *path. */
+/* The path of the newest checkpoint whose state.json can be read; *path NULL when there is none (not an
+ * error). What is broken is named in the log and passed over. dg_free *path. */
 dg_status dg_checkpoint_latest(const char *run_dir, char **path, dg_progress *progress, dg_error *err);
 
 /* Fills the store from a checkpoint; every entry must be there with its type. */
-dg_status dg_checkpoint_load(const char *path, const dg_state *state, const dg_tensor_entry *entries, size_t n, dg_error *err);
+dg_status dg_checkpoint_load(const char *path, const dg_state *state, const dg_tensor_entry *entries,
+                             size_t n, dg_error *err);
 
 #endif

@@ -24,11 +24,13 @@ dg_status dg_dataset_open(const dg_recipe *r, const char *cache_dir, dg_source *
     if (strcmp(kind, "synthetic") == 0) {
         s = open_synthetic(r, source, err);
     } else if (n == 0) {
-        return dg_fail_key(err, DG_ERR_INVALID, "data.path", "data.source is '%s': data.path must say where it is", kind);
+        return dg_fail_key(err, DG_ERR_INVALID, "data.path",
+                           "data.source is '%s': data.path must say where it is", kind);
     } else if (strcmp(kind, "tar") == 0) {
         s = dg_source_open_tar(paths, n, cache_dir, source, err);
     } else if (n > 1) {
-        return dg_fail_key(err, DG_ERR_INVALID, "data.path", "data.source '%s' takes one path, not %zu", kind, n);
+        return dg_fail_key(err, DG_ERR_INVALID, "data.path", "data.source '%s' takes one path, not %zu", kind,
+                           n);
     } else if (strcmp(kind, "folder") == 0) {
         s = dg_source_open_folder(paths[0], source, err);
     } else {

@@ -8,8 +8,8 @@ static bool takes(void *user, const dg_work *work)
 }
 
 /* Runs one pass and drops its input unless it is the caller's. */
-static dg_status next(const dg_graph *keep, dg_graph **g, dg_status (*pass)(const dg_graph *, dg_graph **, dg_error *),
-                      dg_error *err)
+static dg_status next(const dg_graph *keep, dg_graph **g,
+                      dg_status (*pass)(const dg_graph *, dg_graph **, dg_error *), dg_error *err)
 {
     dg_graph *made;
     DG_TRY(pass(*g, &made, err));
@@ -36,14 +36,15 @@ static dg_status ask_backend(const dg_program *p, const dg_parts *parts, dg_erro
     complaints c = {.program = p};
     dg_status s = dg_backend_of(parts)->check(parts->backend.self, p, complain, &c, err);
     if (s != DG_OK && c.n)
-        s = dg_fail_key(err, s, "backend", "the backend '%s' cannot run %d nodes of the program '%s':%s%s", parts->backend.ref.factory->name,
-                        c.n, p->name, c.text.text ? c.text.text : "", c.n > 8 ? "\n  ..." : "");
+        s = dg_fail_key(err, s, "backend", "the backend '%s' cannot run %d nodes of the program '%s':%s%s",
+                        parts->backend.ref.factory->name, c.n, p->name, c.text.text ? c.text.text : "",
+                        c.n > 8 ? "\n  ..." : "");
     dg_str_free(&c.text);
     return s;
 }
 
-dg_status dg_finish_program(const dg_graph *start, const dg_parts *parts, const char *name, bool taps, dg_program **out,
-                            dg_error *err)
+dg_status dg_finish_program(const dg_graph *start, const dg_parts *parts, const char *name, bool taps,
+                            dg_program **out, dg_error *err)
 {
     dg_graph *g;
     *out = NULL;

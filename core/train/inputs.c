@@ -15,7 +15,8 @@ dg_status dg_inputs_open(const dg_parts *parts, const dg_program *program, dg_in
     in->name = dg_calloc(n, sizeof *in->name);
     in->type = dg_calloc(n, sizeof *in->type);
     in->per = dg_calloc(n, sizeof *in->per);
-    if (!in->data || !in->own || !in->name || !in->type || !in->per) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
+    if (!in->data || !in->own || !in->name || !in->type || !in->per)
+        return dg_fail(err, DG_ERR_NOMEM, "out of memory");
     for (uint32_t i = 0; i < program->n_leaves; i++) {
         const dg_program_leaf *leaf = &program->leaves[i];
         if (leaf->kind != DG_LEAF_INPUT) continue;
@@ -55,11 +56,15 @@ static dg_status fill_model(dg_inputs *in, uint32_t k, const dg_batch *batch, dg
     const dg_model_interface *model = dg_model_of(in->parts);
     const char *name = in->name[k] + sizeof model_prefix - 1;
     size_t bytes = (size_t)dg_type_bytes(&in->type[k]);
-    if (!model->fill) return dg_fail(err, DG_ERR_INVALID, "the model declares the input '%s' and cannot fill it", name);
-    if (in->per[k] == DG_PER_BATCH) return model->fill(in->parts->model.self, name, in->parts->seed, (uint64_t)batch->step, in->own[k], bytes, err);
+    if (!model->fill)
+        return dg_fail(err, DG_ERR_INVALID, "the model declares the input '%s' and cannot fill it", name);
+    if (in->per[k] == DG_PER_BATCH)
+        return model->fill(in->parts->model.self, name, in->parts->seed, (uint64_t)batch->step, in->own[k],
+                           bytes, err);
     size_t share = bytes / (size_t)in->type[k].dims[0];
     for (int64_t i = 0; i < in->type[k].dims[0]; i++)
-        DG_TRY(model->fill(in->parts->model.self, name, in->parts->seed, (uint64_t)batch->ordinals[i], (char *)in->own[k] + (size_t)i * share, share, err));
+        DG_TRY(model->fill(in->parts->model.self, name, in->parts->seed, (uint64_t)batch->ordinals[i],
+                           (char *)in->own[k] + (size_t)i * share, share, err));
     return DG_OK;
 }
 

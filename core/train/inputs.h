@@ -1,4 +1,5 @@
-/* inputs.h - the host inputs of a step: which buffers a program reads, and how they are filled for a batch. */
+/* inputs.h - the host inputs of a step: which buffers a program reads, and how they are filled for a batch.
+ */
 #ifndef DG_TRAIN_INPUTS_H
 #define DG_TRAIN_INPUTS_H
 
@@ -20,8 +21,8 @@ typedef struct dg_inputs {
 dg_status dg_inputs_open(const dg_parts *parts, const dg_program *program, dg_inputs *in, dg_error *err);
 void dg_inputs_close(dg_inputs *in);
 
-/* Fills everything for a batch of the loader (NULL: none of the inputs comes from one): pictures, labels, and the
- * model's own inputs, drawn for each sample's ordinal. scalars: f32[3], or NULL. */
+/* Fills everything for a batch of the loader (NULL: none of the inputs comes from one): pictures, labels, and
+ * the model's own inputs, drawn for each sample's ordinal. scalars: f32[3], or NULL. */
 dg_status dg_inputs_fill(dg_inputs *in, const dg_batch *batch, const float scalars[3], dg_error *err);
 
 /* One host input by its name, to be filled by hand; NULL when the program does not read it. */

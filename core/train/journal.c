@@ -34,8 +34,8 @@ static dg_status open_lines(const char *dir, const char *name, uint64_t keep, dg
     return s;
 }
 
-dg_status dg_journal_open(const char *run_dir, const dg_step *step, int64_t first_step, int64_t total, uint64_t metrics_keep,
-                          uint64_t timings_keep, dg_journal **out, dg_error *err)
+dg_status dg_journal_open(const char *run_dir, const dg_step *step, int64_t first_step, int64_t total,
+                          uint64_t metrics_keep, uint64_t timings_keep, dg_journal **out, dg_error *err)
 {
     dg_journal *j = *out = dg_calloc(1, sizeof *j);
     char *events = dg_path_join(run_dir, "events");
@@ -47,7 +47,8 @@ dg_status dg_journal_open(const char *run_dir, const dg_step *step, int64_t firs
         s = open_lines(run_dir, "metrics.jsonl", metrics_keep, &j->metrics, err);
     }
     if (s == DG_OK) s = open_lines(run_dir, "timings.jsonl", timings_keep, &j->timings, err);
-    if (s == DG_OK) s = dg_events_open(events, first_step > 0 ? first_step : -1, now(CLOCK_REALTIME), &j->events, err);
+    if (s == DG_OK)
+        s = dg_events_open(events, first_step > 0 ? first_step : -1, now(CLOCK_REALTIME), &j->events, err);
     dg_free(events);
     if (s != DG_OK) {
         dg_journal_close(j);
@@ -75,9 +76,11 @@ static dg_status write_events(dg_journal *j, const dg_record *r, dg_error *err)
         snprintf(tag, sizeof tag, "train/loss_%s", j->step->prediction_names[i]);
         DG_TRY(dg_events_scalar(j->events, tag, r->step, t, (float)r->parts[i], err));
     }
-    if (r->grad_norm >= 0) DG_TRY(dg_events_scalar(j->events, "train/grad_norm", r->step, t, (float)r->grad_norm, err));
+    if (r->grad_norm >= 0)
+        DG_TRY(dg_events_scalar(j->events, "train/grad_norm", r->step, t, (float)r->grad_norm, err));
     DG_TRY(dg_events_scalar(j->events, "train/lr", r->step, t, (float)r->lr, err));
-    DG_TRY(dg_events_scalar(j->events, "speed/images_per_second", r->step, t, (float)r->images_per_second, err));
+    DG_TRY(
+        dg_events_scalar(j->events, "speed/images_per_second", r->step, t, (float)r->images_per_second, err));
     DG_TRY(dg_events_scalar(j->events, "speed/data_wait", r->step, t, (float)r->data_wait, err));
     return dg_events_flush(j->events, err);
 }
@@ -95,12 +98,15 @@ static void show(dg_journal *j, const dg_record *r)
     char eta[32], parts[256] = "";
     for (uint32_t i = 0; i < j->step->n_predictions && j->step->n_predictions > 1; i++) {
         size_t n = strlen(parts);
-        snprintf(parts + n, sizeof parts - n, "%s%s %.4f", i ? ", " : " (", j->step->prediction_names[i], r->parts[i]);
+        snprintf(parts + n, sizeof parts - n, "%s%s %.4f", i ? ", " : " (", j->step->prediction_names[i],
+                 r->parts[i]);
     }
     if (parts[0]) strncat(parts, ")", sizeof parts - strlen(parts) - 1);
     if (j->terminal && j->last_tick > 0) fprintf(stderr, "\r\033[K");
-    dg_logf(DG_LOG_INFO, "step %lld/%lld  epoch %.2f  loss %.4f%s  lr %.3g  %.3g images/s  data wait %.0f %%  left %s", (long long)r->step,
-            (long long)j->total, r->epoch, r->loss, parts, r->lr, r->images_per_second, 100 * r->data_wait, clock_text(r->eta, eta, sizeof eta));
+    dg_logf(DG_LOG_INFO,
+            "step %lld/%lld  epoch %.2f  loss %.4f%s  lr %.3g  %.3g images/s  data wait %.0f %%  left %s",
+            (long long)r->step, (long long)j->total, r->epoch, r->loss, parts, r->lr, r->images_per_second,
+            100 * r->data_wait, clock_text(r->eta, eta, sizeof eta));
 }
 
 dg_status dg_journal_write(dg_journal *j, const dg_record *r, dg_error *err)
@@ -140,8 +146,8 @@ void dg_journal_tick(dg_journal *j, int64_t step, double loss, double images_per
     int done = (int)(WIDTH * step / (j->total > 0 ? j->total : 1));
     for (int i = 0; i < WIDTH; i++) bar[i] = i < done ? '#' : '.';
     bar[WIDTH] = 0;
-    fprintf(stderr, "\r\033[K[%s] %lld/%lld  loss %.4f  %.3g images/s  left %s", bar, (long long)step, (long long)j->total, loss,
-            images_per_second, clock_text(eta, left, sizeof left));
+    fprintf(stderr, "\r\033[K[%s] %lld/%lld  loss %.4f  %.3g images/s  left %s", bar, (long long)step,
+            (long long)j->total, loss, images_per_second, clock_text(eta, left, sizeof left));
     fflush(stderr);
 }
 

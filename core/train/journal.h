@@ -1,5 +1,5 @@
-/* journal.h - what a run writes down while it trains: metrics.jsonl (comparable byte for byte), timings.jsonl,
- * TensorBoard events, and a line or a bar for whoever watches. */
+/* journal.h - what a run writes down while it trains: metrics.jsonl (comparable byte for byte),
+ * timings.jsonl, TensorBoard events, and a line or a bar for whoever watches. */
 #ifndef DG_TRAIN_JOURNAL_H
 #define DG_TRAIN_JOURNAL_H
 
@@ -13,16 +13,16 @@ typedef struct dg_record {
     double epoch;
     double lr;
     double loss;
-    double parts[DG_MAX_PREDICTIONS]; /* in the order of dg_step.prediction_names */
-    double grad_norm;                 /* negative: not measured */
+    double parts[DG_MAX_PREDICTIONS];    /* in the order of dg_step.prediction_names */
+    double grad_norm;                    /* negative: not measured */
     double images_per_second, data_wait; /* share of the time spent waiting for data; to timings only */
     double eta;                          /* seconds to the end */
     int64_t bad_images;
 } dg_record;
 
 /* metrics_keep and timings_keep: lengths to cut the files to (0 for a new run). `total`: steps of the run. */
-dg_status dg_journal_open(const char *run_dir, const dg_step *step, int64_t first_step, int64_t total, uint64_t metrics_keep,
-                          uint64_t timings_keep, dg_journal **out, dg_error *err);
+dg_status dg_journal_open(const char *run_dir, const dg_step *step, int64_t first_step, int64_t total,
+                          uint64_t metrics_keep, uint64_t timings_keep, dg_journal **out, dg_error *err);
 dg_status dg_journal_write(dg_journal *j, const dg_record *r, dg_error *err);
 /* Between records, at most a few times a second: moves the bar on a terminal. */
 void dg_journal_tick(dg_journal *j, int64_t step, double loss, double images_per_second, double eta);

@@ -1,8 +1,8 @@
 /* parts.c - see parts.h. */
 #include "parts.h"
 
-static dg_status open_one(const dg_recipe *recipe, const dg_registry *registry, const char *section, const char *interface,
-                          const void *env, dg_component *out, dg_error *err)
+static dg_status open_one(const dg_recipe *recipe, const dg_registry *registry, const char *section,
+                          const char *interface, const void *env, dg_component *out, dg_error *err)
 {
     const dg_params *params;
     const char *name = dg_recipe_component(recipe, section, &params);
@@ -31,22 +31,27 @@ static dg_status check_loss(const dg_parts *p, dg_error *err)
     if (!p->loss.ref.factory || !p->tokens.struct_size) return DG_OK;
     uint32_t kind = p->tokens.discrete ? DG_TARGET_DISCRETE : DG_TARGET_CONTINUOUS;
     if (dg_loss_of(p)->targets & kind) return DG_OK;
-    return dg_fail_key(err, DG_ERR_MISMATCH, "loss.name", "the loss '%s' compares %s; the tokenizer '%s' gives %s: %s", p->loss.ref.factory->name,
-                       p->tokens.discrete ? "vectors" : "ids", p->tokenizer.ref.factory->name,
-                       p->tokens.discrete ? "discrete ids" : "vectors",
-                       p->tokens.discrete ? "take cross_entropy, or a tokenizer of vectors" : "take cosine, mse or smooth_l1, or a tokenizer of ids");
+    return dg_fail_key(err, DG_ERR_MISMATCH, "loss.name",
+                       "the loss '%s' compares %s; the tokenizer '%s' gives %s: %s",
+                       p->loss.ref.factory->name, p->tokens.discrete ? "vectors" : "ids",
+                       p->tokenizer.ref.factory->name, p->tokens.discrete ? "discrete ids" : "vectors",
+                       p->tokens.discrete ? "take cross_entropy, or a tokenizer of vectors"
+                                          : "take cosine, mse or smooth_l1, or a tokenizer of ids");
 }
 
-dg_status dg_parts_open(const dg_recipe *recipe, const dg_registry *registry, bool with_backend, dg_parts *p, dg_error *err)
+dg_status dg_parts_open(const dg_recipe *recipe, const dg_registry *registry, bool with_backend, dg_parts *p,
+                        dg_error *err)
 {
     p->recipe = recipe;
     p->seed = (uint64_t)dg_recipe_int(recipe, "seed");
     dg_recipe_size(recipe, "data.image_size", &p->image_h, &p->image_w);
     DG_TRY(open_tokenizer(p, registry, err));
-    dg_model_env env = {(uint32_t)sizeof env, 0, p->image_h, p->image_w, p->tokens.struct_size ? &p->tokens : NULL};
+    dg_model_env env = {(uint32_t)sizeof env, 0, p->image_h, p->image_w,
+                        p->tokens.struct_size ? &p->tokens : NULL};
     DG_TRY(open_one(recipe, registry, "model", DG_MODEL_INTERFACE, &env, &p->model, err));
     DG_TRY(open_one(recipe, registry, "loss", DG_LOSS_INTERFACE, NULL, &p->loss, err));
-    if (with_backend) DG_TRY(open_one(recipe, registry, "backend", DG_BACKEND_INTERFACE, NULL, &p->backend, err));
+    if (with_backend)
+        DG_TRY(open_one(recipe, registry, "backend", DG_BACKEND_INTERFACE, NULL, &p->backend, err));
     if (!p->model.self) return dg_fail_key(err, DG_ERR_INVALID, "model", "the recipe names no model");
     return check_loss(p, err);
 }

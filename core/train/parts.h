@@ -11,7 +11,7 @@
 
 /* Starts as {0}; ends with dg_parts_close, also after a failure. */
 typedef struct dg_parts {
-    const dg_recipe *recipe; /* not owned */
+    const dg_recipe *recipe;                      /* not owned */
     dg_component tokenizer, model, loss, backend; /* ref.factory NULL: the recipe has none */
     dg_tokenizer_info tokens;                     /* struct_size 0: no tokenizer */
     int64_t image_h, image_w;
@@ -19,13 +19,25 @@ typedef struct dg_parts {
 } dg_parts;
 
 /* err->key names the recipe key to blame. `with_backend` false: for commands that only look at the model. */
-dg_status dg_parts_open(const dg_recipe *recipe, const dg_registry *registry, bool with_backend, dg_parts *parts,
-                        dg_error *err);
+dg_status dg_parts_open(const dg_recipe *recipe, const dg_registry *registry, bool with_backend,
+                        dg_parts *parts, dg_error *err);
 void dg_parts_close(dg_parts *parts);
 
-static inline const dg_tokenizer_interface *dg_tokenizer_of(const dg_parts *p) { return p->tokenizer.ref.factory->interface; }
-static inline const dg_model_interface *dg_model_of(const dg_parts *p) { return p->model.ref.factory->interface; }
-static inline const dg_loss_interface *dg_loss_of(const dg_parts *p) { return p->loss.ref.factory->interface; }
-static inline const dg_backend_interface *dg_backend_of(const dg_parts *p) { return p->backend.ref.factory->interface; }
+static inline const dg_tokenizer_interface *dg_tokenizer_of(const dg_parts *p)
+{
+    return p->tokenizer.ref.factory->interface;
+}
+static inline const dg_model_interface *dg_model_of(const dg_parts *p)
+{
+    return p->model.ref.factory->interface;
+}
+static inline const dg_loss_interface *dg_loss_of(const dg_parts *p)
+{
+    return p->loss.ref.factory->interface;
+}
+static inline const dg_backend_interface *dg_backend_of(const dg_parts *p)
+{
+    return p->backend.ref.factory->interface;
+}
 
 #endif

@@ -27,18 +27,27 @@ dg_status dg_run_make_plan(const dg_parts *parts, int64_t images, dg_run_plan *p
     plan->images = images;
     int64_t batches = images / plan->batch;
     if (images > 0 && batches == 0)
-        return dg_fail_key(err, DG_ERR_INVALID, "data.batch", "a batch of %lld is more than the %lld images there are", (long long)plan->batch, (long long)images);
+        return dg_fail_key(err, DG_ERR_INVALID, "data.batch",
+                           "a batch of %lld is more than the %lld images there are", (long long)plan->batch,
+                           (long long)images);
     double epoch = (double)batches / (double)plan->accumulate; /* optimizer steps, not always whole */
     plan->steps_per_epoch = (int64_t)epoch > 0 ? (int64_t)epoch : batches > 0;
-    plan->steps = dg_recipe_is_set(r, "train.steps") ? dg_recipe_int(r, "train.steps") : (int64_t)((double)dg_recipe_int(r, "train.epochs") * epoch);
-    if (images > 0 && plan->steps < 1) return dg_fail_key(err, DG_ERR_INVALID, "train.accumulate", "one optimizer step takes more batches than the whole run has");
+    plan->steps = dg_recipe_is_set(r, "train.steps")
+                      ? dg_recipe_int(r, "train.steps")
+                      : (int64_t)((double)dg_recipe_int(r, "train.epochs") * epoch);
+    if (images > 0 && plan->steps < 1)
+        return dg_fail_key(err, DG_ERR_INVALID, "train.accumulate",
+                           "one optimizer step takes more batches than the whole run has");
     /* The linear rule: Goyal et al., "Accurate, Large Minibatch SGD", 2017. */
-    plan->lr = given(r, "optimizer.lr", dg_recipe_float(r, "optimizer.base_lr") * (double)plan->effective_batch / 256.0);
+    plan->lr = given(r, "optimizer.lr",
+                     dg_recipe_float(r, "optimizer.base_lr") * (double)plan->effective_batch / 256.0);
     plan->min_lr = dg_recipe_float(r, "optimizer.min_lr");
-    plan->warmup_steps = dg_recipe_is_set(r, "optimizer.warmup_steps") ? (double)dg_recipe_int(r, "optimizer.warmup_steps")
-                                                                       : dg_recipe_float(r, "optimizer.warmup_epochs") * epoch;
+    plan->warmup_steps = dg_recipe_is_set(r, "optimizer.warmup_steps")
+                             ? (double)dg_recipe_int(r, "optimizer.warmup_steps")
+                             : dg_recipe_float(r, "optimizer.warmup_epochs") * epoch;
     plan->compute = compute_dtype(parts);
-    plan->optimizer = (dg_optimizer){betas[0], betas[1], dg_recipe_float(r, "optimizer.eps"), dg_recipe_float(r, "optimizer.weight_decay"),
-                                     given(r, "optimizer.clip_norm", 0)};
+    plan->optimizer =
+        (dg_optimizer){betas[0], betas[1], dg_recipe_float(r, "optimizer.eps"),
+                       dg_recipe_float(r, "optimizer.weight_decay"), given(r, "optimizer.clip_norm", 0)};
     return DG_OK;
 }

@@ -36,14 +36,22 @@ static series *column(table *t, const char *name)
 
 static bool add_point(series *s, double step, double value)
 {
-    if (!dg_grow(&s->step, s->n, &s->room, sizeof *s->step) || !dg_grow(&s->value, s->n, &s->value_room, sizeof *s->value)) return false;
+    if (!dg_grow(&s->step, s->n, &s->room, sizeof *s->step) ||
+        !dg_grow(&s->value, s->n, &s->value_room, sizeof *s->value))
+        return false;
     s->step[s->n] = step;
     s->value[s->n++] = value;
     return true;
 }
 
-static bool is_number(const dg_json *v) { return v->type == DG_JSON_INT || v->type == DG_JSON_FLOAT; }
-static double number(const dg_json *v) { return v->type == DG_JSON_INT ? (double)v->v.integer : v->v.number; }
+static bool is_number(const dg_json *v)
+{
+    return v->type == DG_JSON_INT || v->type == DG_JSON_FLOAT;
+}
+static double number(const dg_json *v)
+{
+    return v->type == DG_JSON_INT ? (double)v->v.integer : v->v.number;
+}
 
 static dg_status add_line(table *t, const char *line, size_t size, const char *where, dg_error *err)
 {
@@ -66,7 +74,8 @@ static dg_status read_lines(const char *dir, const char *name, table *t, dg_erro
     size_t size = 0;
     if (!path) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
     dg_status s = dg_path_is_file(path) ? dg_file_read(path, MOST_BYTES, &bytes, &size, err) : DG_OK;
-    for (char *at = bytes, *end; s == DG_OK && at && (end = memchr(at, '\n', (size_t)(bytes + size - at))); at = end + 1)
+    for (char *at = bytes, *end; s == DG_OK && at && (end = memchr(at, '\n', (size_t)(bytes + size - at)));
+         at = end + 1)
         s = add_line(t, at, (size_t)(end - at), path, err);
     dg_free(bytes);
     dg_free(path);
@@ -86,7 +95,11 @@ static void free_table(table *t)
 static void escape(dg_str *out, const char *text)
 {
     for (; *text; text++) {
-        const char *entity = *text == '<' ? "&lt;" : *text == '>' ? "&gt;" : *text == '&' ? "&amp;" : *text == '"' ? "&quot;" : NULL;
+        const char *entity = *text == '<'   ? "&lt;"
+                             : *text == '>' ? "&gt;"
+                             : *text == '&' ? "&amp;"
+                             : *text == '"' ? "&quot;"
+                                            : NULL;
         if (entity)
             dg_str_puts(out, entity);
         else
@@ -121,23 +134,34 @@ static double mark_distance(double span, int parts)
 static void draw(dg_str *out, const series *s, const char *title)
 {
     enum { W = 560, H = 240, LEFT = 64, RIGHT = 12, TOP = 26, BOTTOM = 30 };
-    double low, high, first = s->step[0], last = s->step[s->n - 1], inner_w = W - LEFT - RIGHT, inner_h = H - TOP - BOTTOM;
+    double low, high, first = s->step[0], last = s->step[s->n - 1], inner_w = W - LEFT - RIGHT,
+                      inner_h = H - TOP - BOTTOM;
     range_of(s, &low, &high);
-    double span = last > first ? last - first : 1, d = mark_distance(high - low, 5), e = mark_distance(span, 6);
-    dg_str_printf(out, "<figure><svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s\">\n<text class=\"t\" x=\"%d\" y=\"16\">%s</text>\n", W, H, title, LEFT, title);
+    double span = last > first ? last - first : 1, d = mark_distance(high - low, 5),
+           e = mark_distance(span, 6);
+    dg_str_printf(out,
+                  "<figure><svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s\">\n<text class=\"t\" "
+                  "x=\"%d\" y=\"16\">%s</text>\n",
+                  W, H, title, LEFT, title);
     for (double y = ceil(low / d) * d; y <= high + 1e-9 * d; y += d) {
         double py = TOP + inner_h * (high - y) / (high - low);
-        dg_str_printf(out, "<path class=\"g\" d=\"M%d %.1fH%d\"/><text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%.4g</text>\n", LEFT, py, W - RIGHT, LEFT - 6, py + 4, fabs(y) < 1e-12 * d ? 0 : y);
+        dg_str_printf(out,
+                      "<path class=\"g\" d=\"M%d %.1fH%d\"/><text x=\"%d\" y=\"%.1f\" "
+                      "text-anchor=\"end\">%.4g</text>\n",
+                      LEFT, py, W - RIGHT, LEFT - 6, py + 4, fabs(y) < 1e-12 * d ? 0 : y);
     }
     for (double x = ceil(first / e) * e; x <= last + 1e-9 * e; x += e)
-        dg_str_printf(out, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.6g</text>\n", LEFT + inner_w * (x - first) / span, H - 10, x);
+        dg_str_printf(out, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.6g</text>\n",
+                      LEFT + inner_w * (x - first) / span, H - 10, x);
     dg_str_puts(out, "<polyline points=\"");
     size_t stride = s->n / 1200 + 1;
     for (size_t i = 0; i < s->n; i++) {
         if (!isfinite(s->value[i]) || (i % stride && i + 1 != s->n)) continue;
-        dg_str_printf(out, "%.1f,%.1f ", LEFT + inner_w * (s->step[i] - first) / span, TOP + inner_h * (high - s->value[i]) / (high - low));
+        dg_str_printf(out, "%.1f,%.1f ", LEFT + inner_w * (s->step[i] - first) / span,
+                      TOP + inner_h * (high - s->value[i]) / (high - low));
     }
-    dg_str_printf(out, "\"/>\n</svg><figcaption>first %.5g, last %.5g, least %.5g</figcaption></figure>\n", s->value[0], s->value[s->n - 1], low);
+    dg_str_printf(out, "\"/>\n</svg><figcaption>first %.5g, last %.5g, least %.5g</figcaption></figure>\n",
+                  s->value[0], s->value[s->n - 1], low);
 }
 
 static void draw_all(dg_str *out, const table *t, bool timings)
@@ -191,12 +215,18 @@ static void put_recipe(dg_str *out, const char *dir)
 }
 
 static const char head[] =
-    "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n"
-    "<style>\nbody{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2em auto;padding:0 1em;color:#222;background:#fff}\n"
-    "h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}table{border-collapse:collapse}th{text-align:left;padding:2px 1.2em 2px 0;"
-    "font-weight:600;vertical-align:top}td{padding:2px 0}pre{background:#f5f5f5;padding:1em;overflow:auto;font-size:13px}\n"
-    ".curves{display:grid;grid-template-columns:repeat(auto-fit,minmax(420px,1fr));gap:1em}figure{margin:0}svg{width:100%;height:auto}"
-    "svg text{font:11px system-ui,sans-serif;fill:#555}svg .t{font-size:13px;font-weight:600;fill:#222}.g{stroke:#e4e4e4}"
+    "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" "
+    "content=\"width=device-width\">\n"
+    "<style>\nbody{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2em auto;padding:0 "
+    "1em;color:#222;background:#fff}\n"
+    "h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}table{border-collapse:collapse}th{text-align:left;"
+    "padding:2px 1.2em 2px 0;"
+    "font-weight:600;vertical-align:top}td{padding:2px "
+    "0}pre{background:#f5f5f5;padding:1em;overflow:auto;font-size:13px}\n"
+    ".curves{display:grid;grid-template-columns:repeat(auto-fit,minmax(420px,1fr));gap:1em}figure{margin:0}"
+    "svg{width:100%;height:auto}"
+    "svg text{font:11px system-ui,sans-serif;fill:#555}svg "
+    ".t{font-size:13px;font-weight:600;fill:#222}.g{stroke:#e4e4e4}"
     "polyline{fill:none;stroke:#1764ab;stroke-width:1.6}figcaption{font-size:12px;color:#666}\n</style>\n";
 
 dg_status dg_report_write(const char *dir, dg_error *err)
@@ -205,7 +235,8 @@ dg_status dg_report_write(const char *dir, dg_error *err)
     dg_str out = {0};
     char *path = dg_path_join(dir, "report.html");
     const char *name = strrchr(dir, '/') ? strrchr(dir, '/') + 1 : dir;
-    dg_status s = path ? read_lines(dir, "metrics.jsonl", &metrics, err) : dg_fail(err, DG_ERR_NOMEM, "out of memory");
+    dg_status s =
+        path ? read_lines(dir, "metrics.jsonl", &metrics, err) : dg_fail(err, DG_ERR_NOMEM, "out of memory");
     if (s == DG_OK) s = read_lines(dir, "timings.jsonl", &timings, err);
     if (s == DG_OK) {
         dg_str_puts(&out, head);

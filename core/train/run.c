@@ -19,7 +19,10 @@
 
 static volatile sig_atomic_t stop_requested;
 
-void dg_run_request_stop(void) { stop_requested = 1; }
+void dg_run_request_stop(void)
+{
+    stop_requested = 1;
+}
 
 static double now(void)
 {
@@ -45,7 +48,8 @@ typedef struct run {
     dg_journal *journal;
     dg_progress progress;
     float losses[1 + DG_MAX_PREDICTIONS], norm; /* outputs of the last run of the program */
-    void *outputs[2 + DG_MAX_PREDICTIONS]; /* where the outputs of `train` go, in its order: losses and the norm */
+    void *outputs[2 + DG_MAX_PREDICTIONS]; /* where the outputs of `train` go, in its order: losses and the
+                                              norm */
     void *apply_outputs[8];
     double started, seconds_before; /* of this process; of the processes before it */
     double wait_logged, time_logged;
@@ -63,7 +67,8 @@ static void bind_outputs(run *r)
         if (strcmp(name, "loss") == 0) r->outputs[i] = &r->losses[0];
         if (strcmp(name, "grad_norm") == 0) r->outputs[i] = &r->norm;
         for (uint32_t k = 0; k < r->step.n_predictions; k++)
-            if (strncmp(name, "loss.", 5) == 0 && strcmp(name + 5, r->step.prediction_names[k]) == 0) r->outputs[i] = &r->losses[1 + k];
+            if (strncmp(name, "loss.", 5) == 0 && strcmp(name + 5, r->step.prediction_names[k]) == 0)
+                r->outputs[i] = &r->losses[1 + k];
     }
     for (uint32_t i = 0; r->step.apply && i < r->step.apply->n_outputs; i++)
         if (strcmp(r->step.apply->outputs[i].name, "grad_norm") == 0) r->apply_outputs[i] = &r->norm;
@@ -72,7 +77,10 @@ static void bind_outputs(run *r)
 static dg_status build_programs(run *r, dg_error *err)
 {
     const dg_backend_interface *b = dg_backend_of(&r->parts);
-    dg_step_spec spec = {.batch = r->plan.batch, .accumulate = (int32_t)r->plan.accumulate, .compute = r->plan.compute, .optimizer = r->plan.optimizer};
+    dg_step_spec spec = {.batch = r->plan.batch,
+                         .accumulate = (int32_t)r->plan.accumulate,
+                         .compute = r->plan.compute,
+                         .optimizer = r->plan.optimizer};
     DG_TRY(dg_step_build(&r->parts, &spec, &r->step, err));
     DG_TRY(dg_checkpoint_entries(&r->step, &r->entries, &r->n_entries, err));
     DG_TRY(dg_state_open(&r->parts, &r->state, err));
@@ -80,14 +88,17 @@ static dg_status build_programs(run *r, dg_error *err)
     if (r->step.apply) DG_TRY(dg_inputs_open(&r->parts, r->step.apply, &r->apply_inputs, err));
     bind_outputs(r);
     DG_TRY(b->compile(r->parts.backend.self, r->step.train, r->state.store, &r->train, err));
-    return r->step.apply ? b->compile(r->parts.backend.self, r->step.apply, r->state.store, &r->apply, err) : DG_OK;
+    return r->step.apply ? b->compile(r->parts.backend.self, r->step.apply, r->state.store, &r->apply, err)
+                         : DG_OK;
 }
 
 static dg_status first_values(run *r, const char *checkpoint, dg_error *err)
 {
     DG_TRY(dg_state_init(&r->state, r->step.forward, r->parts.seed, checkpoint != NULL, err));
     if (checkpoint) return dg_checkpoint_load(checkpoint, &r->state, r->entries, r->n_entries, err);
-    const char *from = dg_recipe_is_set(r->parts.recipe, "train.init_from") ? dg_recipe_string(r->parts.recipe, "train.init_from") : NULL;
+    const char *from = dg_recipe_is_set(r->parts.recipe, "train.init_from")
+                           ? dg_recipe_string(r->parts.recipe, "train.init_from")
+                           : NULL;
     return from ? dg_state_init_from(&r->state, r->step.forward, from, err) : DG_OK;
 }
 
@@ -98,13 +109,22 @@ static dg_status find_checkpoint(run *r, char **path, dg_error *err)
     DG_TRY(dg_checkpoint_latest(r->dir, path, &then, err));
     dg_status s = DG_OK;
     if (*path && !r->options->resume)
-        s = dg_fail(err, DG_ERR_INVALID, "'%s' holds a run with a checkpoint: add --resume to go on, or take another folder with --dir or name=...", r->dir);
+        s = dg_fail(err, DG_ERR_INVALID,
+                    "'%s' holds a run with a checkpoint: add --resume to go on, or take another folder with "
+                    "--dir or name=...",
+                    r->dir);
     if (!*path && !r->options->resume) {
         char metrics[1100];
         snprintf(metrics, sizeof metrics, "%s/metrics.jsonl", r->dir);
-        if (dg_path_is_file(metrics)) s = dg_fail(err, DG_ERR_INVALID, "'%s' holds a run that has no checkpoint yet: add --resume to begin it anew, or take another folder with --dir or name=...", r->dir);
+        if (dg_path_is_file(metrics))
+            s = dg_fail(err, DG_ERR_INVALID,
+                        "'%s' holds a run that has no checkpoint yet: add --resume to begin it anew, or take "
+                        "another folder with --dir or name=...",
+                        r->dir);
     }
-    if (s == DG_OK && *path) s = dg_rundir_compare(&then, &r->progress, r->parts.recipe, r->options->schemas, r->options->force, err);
+    if (s == DG_OK && *path)
+        s = dg_rundir_compare(&then, &r->progress, r->parts.recipe, r->options->schemas, r->options->force,
+                              err);
     if (s == DG_OK && *path) {
         r->progress.step = then.step;
         r->progress.metrics_length = then.metrics_length;
@@ -126,12 +146,15 @@ static void announce(const run *r)
     dg_error ignored = DG_ERROR_INIT;
     char memory[64] = "";
     if (dg_backend_of(&r->parts)->memory(r->parts.backend.self, r->step.train, &need, &ignored) == DG_OK)
-        snprintf(memory, sizeof memory, ", %.2f GiB", (double)(need.state + need.temporary + need.packed) / (1 << 30));
-    dg_logf(DG_LOG_INFO, "%s: %s; %.1f M parameters, %.1f M frozen, %.1f GFLOP an image, %s%s", dg_recipe_string(r->parts.recipe, "name"),
-            dg_source_describe(r->source), 1e-6 * (double)c.parameters, 1e-6 * (double)c.frozen, 1e-9 * c.flops / (double)r->plan.batch,
+        snprintf(memory, sizeof memory, ", %.2f GiB",
+                 (double)(need.state + need.temporary + need.packed) / (1 << 30));
+    dg_logf(DG_LOG_INFO, "%s: %s; %.1f M parameters, %.1f M frozen, %.1f GFLOP an image, %s%s",
+            dg_recipe_string(r->parts.recipe, "name"), dg_source_describe(r->source),
+            1e-6 * (double)c.parameters, 1e-6 * (double)c.frozen, 1e-9 * c.flops / (double)r->plan.batch,
             r->progress.backend, memory);
     dg_logf(DG_LOG_INFO, "%lld steps of %lld images in %s, from step %lld, in '%s'", (long long)r->plan.steps,
-            (long long)(r->plan.batch * r->plan.accumulate), dg_dtype_name(r->plan.compute), (long long)r->progress.step, r->dir);
+            (long long)(r->plan.batch * r->plan.accumulate), dg_dtype_name(r->plan.compute),
+            (long long)r->progress.step, r->dir);
 }
 
 static dg_status set_up(run *r, const dg_recipe *recipe, const dg_registry *registry, dg_error *err)
@@ -150,10 +173,12 @@ static dg_status set_up(run *r, const dg_recipe *recipe, const dg_registry *regi
     dg_free(checkpoint);
     DG_TRY(s);
     DG_TRY(dg_rundir_describe(r->dir, &r->parts, &r->plan, r->source, r->options->command, err));
-    dg_loader_config c = dg_dataset_config(&r->parts, r->progress.step * r->plan.accumulate, r->plan.steps * r->plan.accumulate);
+    dg_loader_config c = dg_dataset_config(&r->parts, r->progress.step * r->plan.accumulate,
+                                           r->plan.steps * r->plan.accumulate);
     if (r->progress.step < r->plan.steps) DG_TRY(dg_loader_open(&c, r->source, &r->loader, err));
     announce(r);
-    return dg_journal_open(r->dir, &r->step, r->progress.step, r->plan.steps, r->progress.metrics_length, r->progress.timings_length, &r->journal, err);
+    return dg_journal_open(r->dir, &r->step, r->progress.step, r->plan.steps, r->progress.metrics_length,
+                           r->progress.timings_length, &r->journal, err);
 }
 
 static void tear_down(run *r)
@@ -175,7 +200,8 @@ static void tear_down(run *r)
 
 /* ---- when a loss is not finite */
 
-static dg_status run_diagnosis(run *r, const dg_batch *batch, dg_program *p, char **names, size_t n, char *first, size_t room, dg_error *err)
+static dg_status run_diagnosis(run *r, const dg_batch *batch, dg_program *p, char **names, size_t n,
+                               char *first, size_t room, dg_error *err)
 {
     const dg_backend_interface *b = dg_backend_of(&r->parts);
     dg_backend_exe *exe = NULL;
@@ -198,7 +224,8 @@ static dg_status run_diagnosis(run *r, const dg_batch *batch, dg_program *p, cha
     return s;
 }
 
-/* Nothing was updated: names the step, the first bad tensor and the samples, and leaves the last checkpoint alone. */
+/* Nothing was updated: names the step, the first bad tensor and the samples, and leaves the last checkpoint
+ * alone. */
 static dg_status not_finite(run *r, const dg_batch *batch, dg_error *err)
 {
     dg_program *p = NULL;
@@ -211,9 +238,13 @@ static dg_status not_finite(run *r, const dg_batch *batch, dg_error *err)
     dg_step_free_names(names, n);
     dg_program_destroy(p);
     for (int32_t i = 0; i < batch->size && strlen(ids) < sizeof ids - 32; i++)
-        snprintf(ids + strlen(ids), sizeof ids - strlen(ids), "%s%lld", i ? " " : "", (long long)batch->ids[i]);
-    return dg_fail(err, DG_ERR_NOT_FINITE, "the loss is %g at step %lld; nothing was updated. First tensor that is not finite: %s. Samples: %s. The last checkpoint is intact; a lower learning rate, clip_norm or f32 may help",
-                   (double)r->losses[0], (long long)r->progress.step + 1, first, ids);
+        snprintf(ids + strlen(ids), sizeof ids - strlen(ids), "%s%lld", i ? " " : "",
+                 (long long)batch->ids[i]);
+    return dg_fail(
+        err, DG_ERR_NOT_FINITE,
+        "the loss is %g at step %lld; nothing was updated. First tensor that is not finite: %s. Samples: %s. "
+        "The last checkpoint is intact; a lower learning rate, clip_norm or f32 may help",
+        (double)r->losses[0], (long long)r->progress.step + 1, first, ids);
 }
 
 /* ---- steps */
@@ -223,12 +254,14 @@ static dg_status one_step(run *r, double lr, dg_error *err)
 {
     const dg_backend_interface *b = dg_backend_of(&r->parts);
     double t = (double)(r->progress.step + 1), sums[1 + DG_MAX_PREDICTIONS] = {0};
-    const float scalars[3] = {(float)lr, (float)(1 - pow(r->plan.optimizer.beta1, t)), (float)(1 - pow(r->plan.optimizer.beta2, t))};
+    const float scalars[3] = {(float)lr, (float)(1 - pow(r->plan.optimizer.beta1, t)),
+                              (float)(1 - pow(r->plan.optimizer.beta2, t))};
     for (int64_t k = 0; k < r->plan.accumulate; k++) {
         const dg_batch *batch;
         DG_TRY(dg_loader_next(r->loader, &batch, err));
         dg_status s = dg_inputs_fill(&r->inputs, batch, scalars, err);
-        dg_run io = {(uint32_t)sizeof io, r->inputs.n, r->inputs.data, r->step.train->n_outputs, 0, r->outputs};
+        dg_run io = {(uint32_t)sizeof io,      r->inputs.n, r->inputs.data,
+                     r->step.train->n_outputs, 0,           r->outputs};
         if (s == DG_OK) s = b->run(r->train, &io, err);
         if (s == DG_OK && !isfinite(r->losses[0])) s = not_finite(r, batch, err);
         dg_loader_release(r->loader, batch);
@@ -237,14 +270,17 @@ static dg_status one_step(run *r, double lr, dg_error *err)
     }
     if (r->apply) {
         DG_TRY(dg_inputs_fill(&r->apply_inputs, NULL, scalars, err));
-        dg_run io = {(uint32_t)sizeof io, r->apply_inputs.n, r->apply_inputs.data, r->step.apply->n_outputs, 0, r->apply_outputs};
+        dg_run io = {
+            (uint32_t)sizeof io, r->apply_inputs.n, r->apply_inputs.data, r->step.apply->n_outputs, 0,
+            r->apply_outputs};
         DG_TRY(b->run(r->apply, &io, err));
     }
     dg_progress *p = &r->progress;
     p->window++;
     p->window_loss += sums[0] / (double)r->plan.accumulate;
     p->window_norm += r->norm;
-    for (int i = 0; i < DG_MAX_PREDICTIONS; i++) p->window_parts[i] += sums[1 + i] / (double)r->plan.accumulate;
+    for (int i = 0; i < DG_MAX_PREDICTIONS; i++)
+        p->window_parts[i] += sums[1 + i] / (double)r->plan.accumulate;
     p->step++;
     return DG_OK;
 }
@@ -257,7 +293,8 @@ static dg_status log_step(run *r, double lr, dg_error *err)
     int64_t steps = p->step - r->logged_at;
     double speed = span > 0 ? (double)(steps * r->plan.batch * r->plan.accumulate) / span : 0;
     dg_record record = {.step = p->step,
-                        .epoch = (double)(p->step * r->plan.accumulate * r->plan.batch) / (double)r->plan.images,
+                        .epoch =
+                            (double)(p->step * r->plan.accumulate * r->plan.batch) / (double)r->plan.images,
                         .lr = lr,
                         .loss = p->window_loss / n,
                         .grad_norm = r->plan.optimizer.clip_norm > 0 ? p->window_norm / n : -1,
@@ -283,16 +320,21 @@ static dg_status save(run *r, dg_error *err)
     dg_progress *p = &r->progress;
     DG_TRY(dg_journal_sync(r->journal, &p->metrics_length, &p->timings_length, err));
     p->seconds = r->seconds_before + now() - r->started;
-    int64_t keep_every = dg_recipe_is_set(recipe, "train.keep_every") ? dg_recipe_int(recipe, "train.keep_every") : 0;
-    return dg_checkpoint_save(r->dir, p, &r->state, r->entries, r->n_entries, dg_recipe_int(recipe, "train.keep_last"), keep_every, err);
+    int64_t keep_every =
+        dg_recipe_is_set(recipe, "train.keep_every") ? dg_recipe_int(recipe, "train.keep_every") : 0;
+    return dg_checkpoint_save(r->dir, p, &r->state, r->entries, r->n_entries,
+                              dg_recipe_int(recipe, "train.keep_last"), keep_every, err);
 }
 
 static dg_status loop(run *r, dg_run_result *result, dg_error *err)
 {
     const dg_recipe *recipe = r->parts.recipe;
     dg_schedule schedule = {r->plan.lr, r->plan.min_lr, r->plan.warmup_steps, (double)r->plan.steps};
-    int64_t log_every = dg_recipe_int(recipe, "train.log_every"), save_every = dg_recipe_int(recipe, "train.checkpoint_every");
-    double limit = dg_recipe_is_set(recipe, "train.time_limit") ? 60 * dg_recipe_float(recipe, "train.time_limit") : INFINITY;
+    int64_t log_every = dg_recipe_int(recipe, "train.log_every"),
+            save_every = dg_recipe_int(recipe, "train.checkpoint_every");
+    double limit = dg_recipe_is_set(recipe, "train.time_limit")
+                       ? 60 * dg_recipe_float(recipe, "train.time_limit")
+                       : INFINITY;
     r->time_logged = now();
     r->logged_at = r->progress.step;
     while (r->progress.step < r->plan.steps) {
@@ -300,10 +342,13 @@ static dg_status loop(run *r, dg_run_result *result, dg_error *err)
         DG_TRY(one_step(r, lr, err));
         bool last = r->progress.step == r->plan.steps;
         result->stopped = !last && (stop_requested || now() - r->started > limit);
-        if (r->progress.step % log_every == 0 || last) DG_TRY(log_step(r, lr, err));
+        if (r->progress.step % log_every == 0 || last)
+            DG_TRY(log_step(r, lr, err));
         else {
             double span = now() - r->time_logged, steps = (double)(r->progress.step - r->logged_at);
-            dg_journal_tick(r->journal, r->progress.step, (double)r->losses[0], steps * (double)(r->plan.batch * r->plan.accumulate) / span, span / steps * (double)(r->plan.steps - r->progress.step));
+            dg_journal_tick(r->journal, r->progress.step, (double)r->losses[0],
+                            steps * (double)(r->plan.batch * r->plan.accumulate) / span,
+                            span / steps * (double)(r->plan.steps - r->progress.step));
         }
         if (r->progress.step % save_every == 0 || last || result->stopped) DG_TRY(save(r, err));
         if (result->stopped) break;
@@ -329,7 +374,8 @@ dg_status dg_run_pretrain(const dg_recipe *recipe, const dg_registry *registry, 
     if (r->journal) {
         dg_error ignored = DG_ERROR_INIT;
         dg_journal_sync(r->journal, &r->progress.metrics_length, &r->progress.timings_length, &ignored);
-        if (dg_report_write(r->dir, &ignored) != DG_OK) dg_logf(DG_LOG_WARNING, "no report: %s", ignored.message);
+        if (dg_report_write(r->dir, &ignored) != DG_OK)
+            dg_logf(DG_LOG_WARNING, "no report: %s", ignored.message);
     }
     tear_down(r);
     dg_free(r);

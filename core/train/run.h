@@ -6,23 +6,23 @@
 #include "train/step.h"
 
 typedef struct dg_run_options {
-    const char *dir;       /* the run's folder; NULL: output/name of the recipe */
-    bool resume;           /* go on from the newest checkpoint, or start if there is none */
-    bool force;            /* resume although instruction set, library versions or precision differ */
+    const char *dir; /* the run's folder; NULL: output/name of the recipe */
+    bool resume;     /* go on from the newest checkpoint, or start if there is none */
+    bool force;      /* resume although instruction set, library versions or precision differ */
     const dg_schema_source *schemas; /* for reading the recipe that a checkpoint holds */
     const char *const *command;      /* NULL-terminated command line, written to run.json; NULL: none */
 } dg_run_options;
 
 typedef struct dg_run_result {
     char dir[1024];
-    int64_t step;     /* steps done */
+    int64_t step; /* steps done */
     int64_t total;
-    double loss;      /* of the last logged step */
-    bool stopped;     /* by a signal or the time limit, with a checkpoint: resume to go on */
+    double loss;  /* of the last logged step */
+    bool stopped; /* by a signal or the time limit, with a checkpoint: resume to go on */
 } dg_run_result;
 
-/* Trains. Errors name the recipe's key where one is to blame. A folder that holds a run already is refused unless
- * resume is set. */
+/* Trains. Errors name the recipe's key where one is to blame. A folder that holds a run already is refused
+ * unless resume is set. */
 dg_status dg_run_pretrain(const dg_recipe *recipe, const dg_registry *registry, const dg_run_options *options,
                           dg_run_result *result, dg_error *err);
 

@@ -14,8 +14,11 @@
 dg_status dg_rundir_path(const dg_recipe *recipe, const char *dir, char *out, size_t size, dg_error *err)
 {
     int n = dir ? snprintf(out, size, "%s", dir)
-                : snprintf(out, size, "%s/%s", dg_recipe_string(recipe, "output"), dg_recipe_string(recipe, "name"));
-    return n > 0 && (size_t)n < size ? DG_OK : dg_fail_key(err, DG_ERR_INVALID, "output", "the run's folder has too long a path");
+                : snprintf(out, size, "%s/%s", dg_recipe_string(recipe, "output"),
+                           dg_recipe_string(recipe, "name"));
+    return n > 0 && (size_t)n < size
+               ? DG_OK
+               : dg_fail_key(err, DG_ERR_INVALID, "output", "the run's folder has too long a path");
 }
 
 static dg_status write_text(const char *dir, const char *name, dg_str *text, dg_error *err)
@@ -33,13 +36,14 @@ static void put_component(dg_str *row, const char *kind, const dg_component *c)
     if (!c->ref.factory) return;
     const dg_plugin_file *f = c->ref.file;
     char text[1600];
-    snprintf(text, sizeof text, "%s, plugin %s %s (%s), %s, hash %s", c->ref.factory->name, f->plugin->id, f->plugin->version,
-             f->plugin->build ? f->plugin->build : "", f->path, f->hash[0] ? f->hash : "built in");
+    snprintf(text, sizeof text, "%s, plugin %s %s (%s), %s, hash %s", c->ref.factory->name, f->plugin->id,
+             f->plugin->version, f->plugin->build ? f->plugin->build : "", f->path,
+             f->hash[0] ? f->hash : "built in");
     dg_row_text(row, kind, text);
 }
 
-dg_status dg_rundir_describe(const char *dir, const dg_parts *parts, const dg_run_plan *plan, const dg_source *source,
-                             const char *const *command, dg_error *err)
+dg_status dg_rundir_describe(const char *dir, const dg_parts *parts, const dg_run_plan *plan,
+                             const dg_source *source, const char *const *command, dg_error *err)
 {
     dg_str text = {0}, row = {0}, line = {0};
     struct utsname machine;
@@ -77,7 +81,8 @@ dg_status dg_rundir_describe(const char *dir, const dg_parts *parts, const dg_ru
     return write_text(dir, "run.json", &text, err);
 }
 
-dg_status dg_progress_describe(dg_progress *p, const dg_parts *parts, const dg_run_plan *plan, const dg_source *source, dg_error *err)
+dg_status dg_progress_describe(dg_progress *p, const dg_parts *parts, const dg_run_plan *plan,
+                               const dg_source *source, dg_error *err)
 {
     dg_str recipe = {0};
     char fingerprint[256] = "", data[32];
@@ -96,31 +101,44 @@ dg_status dg_progress_describe(dg_progress *p, const dg_parts *parts, const dg_r
 
 static bool harmless(const char *key)
 {
-    static const char *const keys[] = {"name",           "output",          "plugins",          "data.workers",          "data.prefetch",
-                                       "data.val_path",  "train.time_limit", "train.log_every", "train.checkpoint_every", "train.keep_last",
-                                       "train.keep_every", "backend.threads"};
+    static const char *const keys[] = {"name",
+                                       "output",
+                                       "plugins",
+                                       "data.workers",
+                                       "data.prefetch",
+                                       "data.val_path",
+                                       "train.time_limit",
+                                       "train.log_every",
+                                       "train.checkpoint_every",
+                                       "train.keep_last",
+                                       "train.keep_every",
+                                       "backend.threads"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         if (strcmp(key, keys[i]) == 0) return true;
     return false;
 }
 
-static dg_status compare_recipes(const char *then, const dg_recipe *now, const dg_schema_source *schemas, dg_str *out, dg_error *err)
+static dg_status compare_recipes(const char *then, const dg_recipe *now, const dg_schema_source *schemas,
+                                 dg_str *out, dg_error *err)
 {
     dg_recipe *old = NULL;
     dg_diagnostics diags = {0};
     dg_arena arena = {0};
     dg_recipe_difference *items = NULL;
     size_t n = 0;
-    dg_status s = dg_recipe_parse(then, strlen(then), "the checkpoint's recipe", NULL, 0, schemas, &old, &diags);
+    dg_status s =
+        dg_recipe_parse(then, strlen(then), "the checkpoint's recipe", NULL, 0, schemas, &old, &diags);
     if (s != DG_OK) {
-        dg_str_puts(out, "\n  the checkpoint's recipe is not valid for this version of digpt and its plugins");
+        dg_str_puts(out,
+                    "\n  the checkpoint's recipe is not valid for this version of digpt and its plugins");
         s = DG_OK;
     } else {
         s = dg_recipe_diff(old, now, &arena, &items, &n, err);
     }
     for (size_t i = 0; s == DG_OK && i < n; i++)
         if (!harmless(items[i].key))
-            dg_str_printf(out, "\n  %s: %s then, %s now", items[i].key, items[i].a ? items[i].a : "not there", items[i].b ? items[i].b : "not there");
+            dg_str_printf(out, "\n  %s: %s then, %s now", items[i].key, items[i].a ? items[i].a : "not there",
+                          items[i].b ? items[i].b : "not there");
     dg_arena_free(&arena);
     dg_recipe_free(old);
     dg_diagnostics_free(&diags);
@@ -132,8 +150,8 @@ static void compare_text(dg_str *out, const char *what, const char *then, const 
     if (strcmp(then, now) != 0) dg_str_printf(out, "\n  %s: %s then, %s now", what, then, now);
 }
 
-dg_status dg_rundir_compare(const dg_progress *then, const dg_progress *now, const dg_recipe *recipe, const dg_schema_source *schemas,
-                            bool force, dg_error *err)
+dg_status dg_rundir_compare(const dg_progress *then, const dg_progress *now, const dg_recipe *recipe,
+                            const dg_schema_source *schemas, bool force, dg_error *err)
 {
     dg_str list = {0};
     dg_status s = compare_recipes(then->recipe, recipe, schemas, &list, err);
@@ -141,9 +159,12 @@ dg_status dg_rundir_compare(const dg_progress *then, const dg_progress *now, con
     compare_text(&list, "precision", then->precision, now->precision);
     compare_text(&list, "fingerprint of the data", then->data, now->data);
     if (s == DG_OK) s = list.failed ? dg_fail(err, DG_ERR_NOMEM, "out of memory") : DG_OK;
-    if (s == DG_OK && list.length && force) dg_logf(DG_LOG_WARNING, "resuming although this differs:%s", list.text);
+    if (s == DG_OK && list.length && force)
+        dg_logf(DG_LOG_WARNING, "resuming although this differs:%s", list.text);
     if (s == DG_OK && list.length && !force)
-        s = dg_fail(err, DG_ERR_MISMATCH, "this would not be the same run; take the old values, another run folder, or --force:%s", list.text);
+        s = dg_fail(err, DG_ERR_MISMATCH,
+                    "this would not be the same run; take the old values, another run folder, or --force:%s",
+                    list.text);
     dg_str_free(&list);
     return s;
 }

@@ -1,4 +1,5 @@
-/* rundir.h - the folder of a run: what it holds besides checkpoints and logs, and whether a resume may use it. */
+/* rundir.h - the folder of a run: what it holds besides checkpoints and logs, and whether a resume may use
+ * it. */
 #ifndef DG_TRAIN_RUNDIR_H
 #define DG_TRAIN_RUNDIR_H
 
@@ -9,18 +10,19 @@
 /* output/name of the recipe, or `dir`. */
 dg_status dg_rundir_path(const dg_recipe *recipe, const char *dir, char *out, size_t size, dg_error *err);
 
-/* Writes recipe.yaml (resolved), origins.yaml and run.json (plugins with versions and hashes, backend, precision, data,
- * seed, machine, command). */
-dg_status dg_rundir_describe(const char *dir, const dg_parts *parts, const dg_run_plan *plan, const dg_source *source,
-                             const char *const *command, dg_error *err);
+/* Writes recipe.yaml (resolved), origins.yaml and run.json (plugins with versions and hashes, backend,
+ * precision, data, seed, machine, command). */
+dg_status dg_rundir_describe(const char *dir, const dg_parts *parts, const dg_run_plan *plan,
+                             const dg_source *source, const char *const *command, dg_error *err);
 
-/* Compares what a checkpoint was made with and what this run would use. DG_ERR_MISMATCH lists every difference that
- * could change results; with `force` it is logged and allowed. Keys that only say how a run is watched, stored or fed
- * (workers, logging, checkpoints, output, time limit) may differ. */
-dg_status dg_rundir_compare(const dg_progress *then, const dg_progress *now, const dg_recipe *recipe, const dg_schema_source *schemas,
-                            bool force, dg_error *err);
+/* Compares what a checkpoint was made with and what this run would use. DG_ERR_MISMATCH lists every
+ * difference that could change results; with `force` it is logged and allowed. Keys that only say how a run
+ * is watched, stored or fed (workers, logging, checkpoints, output, time limit) may differ. */
+dg_status dg_rundir_compare(const dg_progress *then, const dg_progress *now, const dg_recipe *recipe,
+                            const dg_schema_source *schemas, bool force, dg_error *err);
 
 /* Fills recipe, backend, data and precision from the parts. */
-dg_status dg_progress_describe(dg_progress *p, const dg_parts *parts, const dg_run_plan *plan, const dg_source *source, dg_error *err);
+dg_status dg_progress_describe(dg_progress *p, const dg_parts *parts, const dg_run_plan *plan,
+                               const dg_source *source, dg_error *err);
 
 #endif

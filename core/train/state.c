@@ -66,11 +66,16 @@ static dg_status file_values(const dg_leaf *leaf, int64_t n, float *out, dg_erro
     for (int i = 0; i < 4 && init->names[i] && s == DG_OK; i++) {
         const dg_weight *w = NULL;
         s = dg_weights_need(init->weights, init->names[i], &w, err);
-        if (s == DG_OK && w->count > n - at) s = dg_fail(err, DG_ERR_MISMATCH, "'%s' of the weights file has %lld elements, more than '%s' takes", init->names[i], (long long)w->count, leaf->name);
+        if (s == DG_OK && w->count > n - at)
+            s = dg_fail(err, DG_ERR_MISMATCH,
+                        "'%s' of the weights file has %lld elements, more than '%s' takes", init->names[i],
+                        (long long)w->count, leaf->name);
         if (s == DG_OK) s = dg_weight_read_f32(w, raw + at, (size_t)(n - at), err);
         if (s == DG_OK) at += w->count;
     }
-    if (s == DG_OK && at != n) s = dg_fail(err, DG_ERR_MISMATCH, "the weights file has %lld of the %lld elements of '%s'", (long long)at, (long long)n, leaf->name);
+    if (s == DG_OK && at != n)
+        s = dg_fail(err, DG_ERR_MISMATCH, "the weights file has %lld of the %lld elements of '%s'",
+                    (long long)at, (long long)n, leaf->name);
     if (s == DG_OK && turned) transpose(raw, n / leaf->type.dims[0], leaf->type.dims[0], out);
     if (turned) dg_free(raw);
     return s;
@@ -85,25 +90,36 @@ dg_status dg_init_values(const dg_leaf *leaf, uint64_t seed, float *out, dg_erro
         return DG_OK;
     case DG_INIT_NORMAL:
     case DG_INIT_TRUNC_NORMAL:
-    case DG_INIT_XAVIER_UNIFORM: random_values(leaf, seed, n, out); return DG_OK;
-    case DG_INIT_DATA: memcpy(out, leaf->init.data, (size_t)n * sizeof *out); return DG_OK;
-    case DG_INIT_WEIGHTS: return file_values(leaf, n, out, err);
-    default: return dg_fail(err, DG_ERR_INVALID, "'%s' asks for an unknown kind of first value, %u", leaf->name, leaf->init.kind);
+    case DG_INIT_XAVIER_UNIFORM:
+        random_values(leaf, seed, n, out);
+        return DG_OK;
+    case DG_INIT_DATA:
+        memcpy(out, leaf->init.data, (size_t)n * sizeof *out);
+        return DG_OK;
+    case DG_INIT_WEIGHTS:
+        return file_values(leaf, n, out, err);
+    default:
+        return dg_fail(err, DG_ERR_INVALID, "'%s' asks for an unknown kind of first value, %u", leaf->name,
+                       leaf->init.kind);
     }
 }
 
 static dg_status needs_float(const char *name, const dg_type *type, dg_error *err)
 {
     if (type->dtype == DG_F32 || type->dtype == DG_BF16) return DG_OK;
-    return dg_fail(err, DG_ERR_UNSUPPORTED, "'%s' is stored as %s, which has no conversion from and to f32 here", name, dg_dtype_name((dg_dtype)type->dtype));
+    return dg_fail(err, DG_ERR_UNSUPPORTED,
+                   "'%s' is stored as %s, which has no conversion from and to f32 here", name,
+                   dg_dtype_name((dg_dtype)type->dtype));
 }
 
-dg_status dg_state_write_f32(const dg_state *state, const char *name, const dg_type *type, const float *in, dg_error *err)
+dg_status dg_state_write_f32(const dg_state *state, const char *name, const dg_type *type, const float *in,
+                             dg_error *err)
 {
     int64_t n = dg_type_count(type);
     DG_TRY(needs_float(name, type, err));
     DG_TRY(state->backend->store_add(state->store, name, type, err));
-    if (type->dtype == DG_F32) return state->backend->store_write(state->store, name, in, 0, (uint64_t)n * 4, err);
+    if (type->dtype == DG_F32)
+        return state->backend->store_write(state->store, name, in, 0, (uint64_t)n * 4, err);
     uint16_t *narrow = dg_calloc((size_t)n, sizeof *narrow);
     if (!narrow) return dg_fail(err, DG_ERR_NOMEM, "no memory for '%s'", name);
     for (int64_t i = 0; i < n; i++) narrow[i] = dg_f32_to_bf16(in[i]);
@@ -112,11 +128,13 @@ dg_status dg_state_write_f32(const dg_state *state, const char *name, const dg_t
     return s;
 }
 
-dg_status dg_state_read_f32(const dg_state *state, const char *name, const dg_type *type, float *out, dg_error *err)
+dg_status dg_state_read_f32(const dg_state *state, const char *name, const dg_type *type, float *out,
+                            dg_error *err)
 {
     int64_t n = dg_type_count(type);
     DG_TRY(needs_float(name, type, err));
-    if (type->dtype == DG_F32) return state->backend->store_read(state->store, name, out, 0, (uint64_t)n * 4, err);
+    if (type->dtype == DG_F32)
+        return state->backend->store_read(state->store, name, out, 0, (uint64_t)n * 4, err);
     uint16_t *narrow = dg_calloc((size_t)n, sizeof *narrow);
     if (!narrow) return dg_fail(err, DG_ERR_NOMEM, "no memory for '%s'", name);
     dg_status s = state->backend->store_read(state->store, name, narrow, 0, (uint64_t)n * 2, err);
@@ -125,20 +143,24 @@ dg_status dg_state_read_f32(const dg_state *state, const char *name, const dg_ty
     return s;
 }
 
-dg_status dg_state_init(dg_state *state, const dg_graph *forward, uint64_t seed, bool only_frozen, dg_error *err)
+dg_status dg_state_init(dg_state *state, const dg_graph *forward, uint64_t seed, bool only_frozen,
+                        dg_error *err)
 {
     float *values = NULL;
     int64_t room = 0;
     dg_status s = DG_OK;
     for (int32_t i = 0; i < dg_graph_count(forward) && s == DG_OK; i++) {
         const dg_leaf *leaf = dg_graph_node(forward, i)->leaf;
-        if (!leaf || !(leaf->kind == DG_LEAF_FROZEN || (leaf->kind == DG_LEAF_PARAM && !only_frozen))) continue;
+        if (!leaf || !(leaf->kind == DG_LEAF_FROZEN || (leaf->kind == DG_LEAF_PARAM && !only_frozen)))
+            continue;
         int64_t n = dg_type_count(&leaf->type);
         if (n > room) {
             dg_free(values);
             values = dg_calloc((size_t)n, sizeof *values);
             room = values ? n : 0;
-            if (!values) s = dg_fail(err, DG_ERR_NOMEM, "no memory for the %lld elements of '%s'", (long long)n, leaf->name);
+            if (!values)
+                s = dg_fail(err, DG_ERR_NOMEM, "no memory for the %lld elements of '%s'", (long long)n,
+                            leaf->name);
         }
         if (s == DG_OK) s = dg_init_values(leaf, seed, values, err);
         if (s == DG_OK) s = dg_state_write_f32(state, leaf->name, &leaf->type, values, err);
@@ -153,7 +175,8 @@ static const char model_prefix[] = "model.";
 
 static bool is_model_leaf(const dg_leaf *leaf)
 {
-    return leaf && (leaf->kind == DG_LEAF_PARAM || leaf->kind == DG_LEAF_FROZEN) && strncmp(leaf->name, model_prefix, sizeof model_prefix - 1) == 0;
+    return leaf && (leaf->kind == DG_LEAF_PARAM || leaf->kind == DG_LEAF_FROZEN) &&
+           strncmp(leaf->name, model_prefix, sizeof model_prefix - 1) == 0;
 }
 
 static dg_wanted *list_wanted(const dg_graph *g, size_t *n)
@@ -171,7 +194,8 @@ static dg_wanted *list_wanted(const dg_graph *g, size_t *n)
     return list;
 }
 
-static dg_status write_match(const dg_state *state, const dg_graph *g, const char *name, const dg_name_match *m, dg_error *err)
+static dg_status write_match(const dg_state *state, const dg_graph *g, const char *name,
+                             const dg_name_match *m, dg_error *err)
 {
     char full[700];
     snprintf(full, sizeof full, "%s%s", model_prefix, name);
@@ -192,14 +216,17 @@ dg_status dg_state_init_from(dg_state *state, const dg_graph *forward, const cha
     size_t n = 0;
     DG_TRY(dg_weights_open(path, &w, err));
     dg_wanted *wanted = list_wanted(forward, &n);
-    dg_status s = wanted ? dg_names_match(w, wanted, n, &names, err) : dg_fail(err, DG_ERR_NOMEM, "out of memory");
+    dg_status s =
+        wanted ? dg_names_match(w, wanted, n, &names, err) : dg_fail(err, DG_ERR_NOMEM, "out of memory");
     if (s == DG_OK && names.n_other_shape) {
         dg_str report = {0};
         dg_names_report(&names, wanted, 4, &report);
-        s = dg_fail_key(err, DG_ERR_MISMATCH, "train.init_from", "'%s' does not fit this model:\n%s", path, report.text ? report.text : "");
+        s = dg_fail_key(err, DG_ERR_MISMATCH, "train.init_from", "'%s' does not fit this model:\n%s", path,
+                        report.text ? report.text : "");
         dg_str_free(&report);
     }
-    if (s == DG_OK && names.n_found == 0) s = dg_fail_key(err, DG_ERR_MISMATCH, "train.init_from", "'%s' has no tensor of this model", path);
+    if (s == DG_OK && names.n_found == 0)
+        s = dg_fail_key(err, DG_ERR_MISMATCH, "train.init_from", "'%s' has no tensor of this model", path);
     for (size_t i = 0; i < n && s == DG_OK; i++)
         if (names.matches[i].n_parts) s = write_match(state, forward, wanted[i].name, &names.matches[i], err);
     if (s == DG_OK) {

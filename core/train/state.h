@@ -1,4 +1,5 @@
-/* state.h - the numbers that a run keeps: first values of parameters, weights from files, and reading them back. */
+/* state.h - the numbers that a run keeps: first values of parameters, weights from files, and reading them
+ * back. */
 #ifndef DG_TRAIN_STATE_H
 #define DG_TRAIN_STATE_H
 
@@ -13,18 +14,22 @@ typedef struct dg_state {
 dg_status dg_state_open(const dg_parts *parts, dg_state *state, dg_error *err);
 void dg_state_close(dg_state *state);
 
-/* Gives every PARAM and FROZEN leaf of the graph its first value: constants, seeded random numbers (the same for a
- * name and seed whatever else the graph has), given data, or tensors of weights files. With `only_frozen`, parameters
- * are left alone: for a resume. */
-dg_status dg_state_init(dg_state *state, const dg_graph *forward, uint64_t seed, bool only_frozen, dg_error *err);
+/* Gives every PARAM and FROZEN leaf of the graph its first value: constants, seeded random numbers (the same
+ * for a name and seed whatever else the graph has), given data, or tensors of weights files. With
+ * `only_frozen`, parameters are left alone: for a resume. */
+dg_status dg_state_init(dg_state *state, const dg_graph *forward, uint64_t seed, bool only_frozen,
+                        dg_error *err);
 
-/* Overwrites the leaves "model.*" with what the weights file `path` has for them (official, timm, MAE, Hugging Face or
- * our own names; io/names.h). What is missing or left over is logged; nothing matching at all is an error. */
+/* Overwrites the leaves "model.*" with what the weights file `path` has for them (official, timm, MAE,
+ * Hugging Face or our own names; io/names.h). What is missing or left over is logged; nothing matching at all
+ * is an error. */
 dg_status dg_state_init_from(dg_state *state, const dg_graph *forward, const char *path, dg_error *err);
 
 /* One tensor as f32, whatever it is stored as; [dg_type_count(type)]. */
-dg_status dg_state_read_f32(const dg_state *state, const char *name, const dg_type *type, float *out, dg_error *err);
-dg_status dg_state_write_f32(const dg_state *state, const char *name, const dg_type *type, const float *in, dg_error *err);
+dg_status dg_state_read_f32(const dg_state *state, const char *name, const dg_type *type, float *out,
+                            dg_error *err);
+dg_status dg_state_write_f32(const dg_state *state, const char *name, const dg_type *type, const float *in,
+                             dg_error *err);
 
 /* The first values of one leaf; pure. */
 dg_status dg_init_values(const dg_leaf *leaf, uint64_t seed, float *out, dg_error *err);

@@ -10,7 +10,8 @@ static dg_value declare_image(dg_graph *g, const char *name, int64_t batch, int6
     return dg_input(g, name, DG_U8, DG_LIST(batch, h, w, 3), DG_PER_SAMPLE);
 }
 
-static dg_status build_tokens(const dg_parts *p, dg_graph *g, int64_t batch, dg_value image, dg_value *tokens, dg_error *err)
+static dg_status build_tokens(const dg_parts *p, dg_graph *g, int64_t batch, dg_value image, dg_value *tokens,
+                              dg_error *err)
 {
     *tokens = DG_NO_VALUE;
     if (!p->tokens.struct_size) return DG_OK;
@@ -25,7 +26,8 @@ static dg_status build_tokens(const dg_parts *p, dg_graph *g, int64_t batch, dg_
 }
 
 /* Mean over batch and positions of the loss of one prediction, weighted; f32[]. */
-static dg_status one_loss(const dg_parts *p, dg_graph *g, const dg_prediction *x, dg_value *loss, dg_error *err)
+static dg_status one_loss(const dg_parts *p, dg_graph *g, const dg_prediction *x, dg_value *loss,
+                          dg_error *err)
 {
     dg_value each;
     dg_push(g, "loss.%s", x->name);
@@ -42,29 +44,38 @@ static dg_status one_loss(const dg_parts *p, dg_graph *g, const dg_prediction *x
             *loss = dg_mul(g, sum, dg_fill(g, DG_F32, NULL, 0, 1.0 / (double)dg_type_count(&t)));
         }
         if (t.rank != 2 || t.dtype != DG_F32)
-            s = dg_fail_key(err, DG_ERR_MISMATCH, "loss", "the loss must give f32 [batch, positions] for '%s'", x->name);
+            s = dg_fail_key(err, DG_ERR_MISMATCH, "loss",
+                            "the loss must give f32 [batch, positions] for '%s'", x->name);
     }
     dg_pop(g);
     return s;
 }
 
-static dg_status total_loss(const dg_parts *p, dg_graph *g, const dg_model_output *out, dg_step *names, dg_error *err)
+static dg_status total_loss(const dg_parts *p, dg_graph *g, const dg_model_output *out, dg_step *names,
+                            dg_error *err)
 {
     dg_value total = out->loss;
     names->n_predictions = 0;
     for (uint32_t i = 0; i < out->n_predictions; i++) {
         const dg_prediction *x = &out->predictions[i];
         dg_value loss;
-        if (!p->loss.ref.factory) return dg_fail_key(err, DG_ERR_INVALID, "loss", "the model '%s' predicts '%s' and the recipe names no loss", p->model.ref.factory->name, x->name);
+        if (!p->loss.ref.factory)
+            return dg_fail_key(err, DG_ERR_INVALID, "loss",
+                               "the model '%s' predicts '%s' and the recipe names no loss",
+                               p->model.ref.factory->name, x->name);
         DG_TRY(one_loss(p, g, x, &loss, err));
         char name[64];
         snprintf(name, sizeof name, "loss.%s", x->name);
         dg_graph_output(g, loss, name);
-        snprintf(names->prediction_names[names->n_predictions++], sizeof names->prediction_names[0], "%s", x->name);
+        snprintf(names->prediction_names[names->n_predictions++], sizeof names->prediction_names[0], "%s",
+                 x->name);
         if (x->scale != 1) loss = dg_mul(g, loss, dg_fill(g, DG_F32, NULL, 0, x->scale));
         total = dg_is_value(total) ? dg_add(g, total, loss) : loss;
     }
-    if (!dg_is_value(total)) return dg_fail_key(err, DG_ERR_INVALID, "model", "the model '%s' gives neither a prediction nor a loss", p->model.ref.factory->name);
+    if (!dg_is_value(total))
+        return dg_fail_key(err, DG_ERR_INVALID, "model",
+                           "the model '%s' gives neither a prediction nor a loss",
+                           p->model.ref.factory->name);
     dg_graph_output(g, total, "loss");
     return dg_graph_error(g, err);
 }
@@ -79,13 +90,15 @@ static dg_status build_forward(const dg_parts *p, int64_t batch, dg_graph *g, dg
     dg_push(g, "model");
     dg_status s = dg_model_of(p)->build(p->model.self, g, &in, &out, err);
     dg_pop(g);
-    if (s == DG_OK && out.n_predictions > DG_MAX_PREDICTIONS) s = dg_fail_key(err, DG_ERR_INVALID, "model", "too many predictions");
+    if (s == DG_OK && out.n_predictions > DG_MAX_PREDICTIONS)
+        s = dg_fail_key(err, DG_ERR_INVALID, "model", "too many predictions");
     DG_TRY(s);
     DG_TRY(dg_graph_error(g, err));
     return total_loss(p, g, &out, names, err);
 }
 
-dg_status dg_step_forward(const dg_parts *parts, int64_t batch, dg_graph **graph, dg_step *names, dg_error *err)
+dg_status dg_step_forward(const dg_parts *parts, int64_t batch, dg_graph **graph, dg_step *names,
+                          dg_error *err)
 {
     *graph = NULL;
     dg_graph *g = dg_graph_create();
@@ -122,7 +135,10 @@ static dg_status apply_policies(dg_graph **g, dg_dtype compute, dg_error *err)
     return DG_OK;
 }
 
-static dg_status copy_graph(const dg_graph *from, dg_graph **to, dg_error *err) { return dg_rewrite(from, NULL, NULL, to, err); }
+static dg_status copy_graph(const dg_graph *from, dg_graph **to, dg_error *err)
+{
+    return dg_rewrite(from, NULL, NULL, to, err);
+}
 
 /* ---- gradient and optimizer */
 
@@ -134,7 +150,10 @@ typedef struct backward {
     dg_value scalars, ok;
 } backward;
 
-static const char *leaf_name(const dg_graph *g, dg_value v) { return dg_graph_node(g, v.node)->leaf->name; }
+static const char *leaf_name(const dg_graph *g, dg_value v)
+{
+    return dg_graph_node(g, v.node)->leaf->name;
+}
 
 static bool find_params(backward *b)
 {
@@ -154,7 +173,8 @@ static dg_value state_leaf(dg_graph *g, const char *prefix, const char *name, dg
 {
     char full[700];
     snprintf(full, sizeof full, "%s.%s", prefix, name);
-    dg_leaf leaf = {(uint32_t)sizeof leaf, DG_LEAF_STATE, full, type, dg_init_value(DG_INIT_CONSTANT, 0), 0, -1, 0};
+    dg_leaf leaf = {
+        (uint32_t)sizeof leaf, DG_LEAF_STATE, full, type, dg_init_value(DG_INIT_CONSTANT, 0), 0, -1, 0};
     return g->api->leaf(g, &leaf);
 }
 
@@ -176,7 +196,8 @@ static void add_adamw(const backward *b, size_t i, dg_value grad)
     dg_value m = state_leaf(g, "optimizer.m", leaf->name, leaf->type);
     dg_value v = state_leaf(g, "optimizer.v", leaf->name, leaf->type);
     dg_graph_set_scope(g, "optimizer");
-    dg_value next = dg_adamw(g, b->params[i], grad, m, v, b->scalars, b->ok, o->beta1, o->beta2, o->eps, 1.0, decay_of(leaf, o->weight_decay));
+    dg_value next = dg_adamw(g, b->params[i], grad, m, v, b->scalars, b->ok, o->beta1, o->beta2, o->eps, 1.0,
+                             decay_of(leaf, o->weight_decay));
     dg_graph_update(g, b->params[i], next);
     dg_graph_update(g, m, dg_output(next, 1));
     dg_graph_update(g, v, dg_output(next, 2));
@@ -201,7 +222,8 @@ static void on_gradient(void *user, dg_graph *g, size_t i, dg_value grad)
     }
 }
 
-/* Square root of the sum of squares of all gradients, and min(1, clip / norm) (torch's clip_grad_norm_, eps 1e-6). */
+/* Square root of the sum of squares of all gradients, and min(1, clip / norm) (torch's clip_grad_norm_, eps
+ * 1e-6). */
 static dg_value clip_factor(const backward *b)
 {
     dg_graph *g = b->g;
@@ -214,7 +236,8 @@ static dg_value clip_factor(const backward *b)
     }
     dg_value norm = dg_sqrt(g, total);
     dg_graph_output(g, norm, "grad_norm");
-    dg_value factor = dg_div(g, dg_fill(g, DG_F32, NULL, 0, b->spec->optimizer.clip_norm), dg_add(g, norm, dg_fill(g, DG_F32, NULL, 0, 1e-6)));
+    dg_value factor = dg_div(g, dg_fill(g, DG_F32, NULL, 0, b->spec->optimizer.clip_norm),
+                             dg_add(g, norm, dg_fill(g, DG_F32, NULL, 0, 1e-6)));
     return dg_min(g, factor, dg_fill(g, DG_F32, NULL, 0, 1));
 }
 
@@ -266,7 +289,8 @@ static dg_status build_apply(const backward *forward, dg_graph **out, dg_error *
             dg_graph_update(b.g, sum, dg_fill(b.g, DG_F32, leaf->type.dims, (size_t)leaf->type.rank, 0));
         }
         dg_value factor = b.spec->optimizer.clip_norm > 0 ? clip_factor(&b) : DG_NO_VALUE;
-        for (size_t i = 0; i < b.n; i++) add_adamw(&b, i, dg_is_value(factor) ? dg_mul(b.g, b.grads[i], factor) : b.grads[i]);
+        for (size_t i = 0; i < b.n; i++)
+            add_adamw(&b, i, dg_is_value(factor) ? dg_mul(b.g, b.grads[i], factor) : b.grads[i]);
         s = dg_graph_error(b.g, err);
     }
     dg_free(params);
@@ -316,7 +340,8 @@ void dg_step_free_names(char **names, size_t n)
     dg_free(names);
 }
 
-dg_status dg_step_diagnose(const dg_parts *parts, const dg_step *step, dg_program **out, char ***names, size_t *n, dg_error *err)
+dg_status dg_step_diagnose(const dg_parts *parts, const dg_step *step, dg_program **out, char ***names,
+                           size_t *n, dg_error *err)
 {
     dg_graph *g = NULL;
     *out = NULL;
@@ -331,7 +356,8 @@ dg_status dg_step_diagnose(const dg_parts *parts, const dg_step *step, dg_progra
         const dg_node *node = dg_graph_node(g, i);
         if (!dg_dtype_is_float((dg_dtype)node->out[0].dtype)) continue;
         char name[640];
-        snprintf(name, sizeof name, "%s%s%s", node->leaf ? node->leaf->name : node->scope, node->leaf ? "" : ": ", node->leaf ? "" : node->op->name);
+        snprintf(name, sizeof name, "%s%s%s", node->leaf ? node->leaf->name : node->scope,
+                 node->leaf ? "" : ": ", node->leaf ? "" : node->op->name);
         made[*n] = dg_strdup(name);
         if (!made[*n]) s = dg_fail(err, DG_ERR_NOMEM, "out of memory");
         dg_graph_set_scope(g, "diagnose");

@@ -1,8 +1,9 @@
 /* step.h - the programs of a training run, built from its parts: forward pass of tokenizer and model, losses,
  * gradient, optimizer, as one program; or two with gradient accumulation.
  *
- * Leaves are named by their owner: "tokenizer.*", "model.*", "optimizer.m.*", "optimizer.v.*", "accumulated.*"; inputs
- * are "image", "image_tokenizer" (only if the tokenizer wants another size), "scalars", and the model's own. */
+ * Leaves are named by their owner: "tokenizer.*", "model.*", "optimizer.m.*", "optimizer.v.*",
+ * "accumulated.*"; inputs are "image", "image_tokenizer" (only if the tokenizer wants another size),
+ * "scalars", and the model's own. */
 #ifndef DG_TRAIN_STEP_H
 #define DG_TRAIN_STEP_H
 
@@ -32,24 +33,26 @@ typedef struct dg_step {
     uint32_t n_predictions;
 } dg_step;
 
-/* Outputs of `train`: "loss", then "loss.<prediction>" each, all f32[]; "grad_norm" with clipping. Input "scalars"
- * f32[3]: lr, 1 - beta1^t, 1 - beta2^t. The update is gated on a finite loss: if it is not, nothing changes. */
+/* Outputs of `train`: "loss", then "loss.<prediction>" each, all f32[]; "grad_norm" with clipping. Input
+ * "scalars" f32[3]: lr, 1 - beta1^t, 1 - beta2^t. The update is gated on a finite loss: if it is not, nothing
+ * changes. */
 dg_status dg_step_build(const dg_parts *parts, const dg_step_spec *spec, dg_step *step, dg_error *err);
 void dg_step_destroy(dg_step *step);
 
-/* The forward pass as a graph: output "loss" and its parts; taps as the plugins made them. For inspection, and the
- * start of all programs. */
-dg_status dg_step_forward(const dg_parts *parts, int64_t batch, dg_graph **graph, dg_step *names, dg_error *err);
+/* The forward pass as a graph: output "loss" and its parts; taps as the plugins made them. For inspection,
+ * and the start of all programs. */
+dg_status dg_step_forward(const dg_parts *parts, int64_t batch, dg_graph **graph, dg_step *names,
+                          dg_error *err);
 
-/* A program that counts, for every node of the forward pass, the elements that are not finite: one output "bad"
- * f32[n] and the names of the n nodes. For saying where a loss went wrong. */
-dg_status dg_step_diagnose(const dg_parts *parts, const dg_step *step, dg_program **out, char ***names, size_t *n,
-                           dg_error *err);
+/* A program that counts, for every node of the forward pass, the elements that are not finite: one output
+ * "bad" f32[n] and the names of the n nodes. For saying where a loss went wrong. */
+dg_status dg_step_diagnose(const dg_parts *parts, const dg_step *step, dg_program **out, char ***names,
+                           size_t *n, dg_error *err);
 void dg_step_free_names(char **names, size_t n);
 
-/* Lowers what the backend does not take, folds, shares, flattens and has the backend check the result. Complaints are
- * listed in the message. */
-dg_status dg_finish_program(const dg_graph *g, const dg_parts *parts, const char *name, bool taps, dg_program **out,
-                            dg_error *err);
+/* Lowers what the backend does not take, folds, shares, flattens and has the backend check the result.
+ * Complaints are listed in the message. */
+dg_status dg_finish_program(const dg_graph *g, const dg_parts *parts, const char *name, bool taps,
+                            dg_program **out, dg_error *err);
 
 #endif

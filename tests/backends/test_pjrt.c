@@ -472,6 +472,10 @@ static void plugins_that_do_not_work_are_explained(void **state)
                  "which the environment variable DIGPT_PJRT_CUDA names");
     unsetenv("DIGPT_PJRT_CUDA");
     ASSERT_FAILS(create("cuda", &self, &err), DG_ERR_NOT_FOUND, "set DIGPT_PJRT_CUDA to its path");
+    setenv("DIGPT_PJRT_TPU", path, 1); /* any shared object: the machine is looked at first */
+    if (access("/dev/accel0", F_OK) != 0 && access("/dev/vfio", F_OK) != 0)
+        ASSERT_FAILS(create("tpu", &self, &err), DG_ERR_NOT_FOUND, "no /dev/accel*, no /dev/vfio/[0-9]*");
+    unsetenv("DIGPT_PJRT_TPU");
 }
 
 int main(void)

@@ -199,7 +199,7 @@ static void the_encoder_alone_sees_the_whole_image_with_the_class_token_first(vo
     const dg_model_interface *table = table_of(&c);
     dg_graph *g = dg_graph_create();
     dg_value image = dg_input(g, "image", DG_U8, DG_LIST(2, 224, 224, 3), DG_PER_SAMPLE);
-    dg_value keep = dg_input(g, "keep", DG_F32, DG_LIST(2, 3), DG_PER_SAMPLE);
+    dg_value keep = dg_input(g, "keep", DG_F32, DG_LIST(2, 6), DG_PER_SAMPLE);
     dg_features f;
     ASSERT_OK(table->encode(c.self, g, image, 0, keep, &f, &err));
     assert_dims(g, f.tokens, DG_LIST(2, 197, 8));

@@ -98,7 +98,7 @@ static void drop_path_leaves_a_dropped_sample_as_it_was(void **state)
     enum { SAMPLE = 4 * 8 };
     dg_graph *g = dg_graph_create();
     dg_value x = dg_input(g, "x", DG_F32, DG_LIST(2, 4, 8), DG_PER_SAMPLE);
-    dg_value keep = dg_input(g, "keep", DG_F32, DG_LIST(2, 1), DG_PER_SAMPLE);
+    dg_value keep = dg_input(g, "keep", DG_F32, DG_LIST(2, 2), DG_PER_SAMPLE);
     dg_vit v = {.g = g, .kind = DG_LEAF_PARAM, .heads = 2, .hidden = 16, .eps = 1e-6};
     dg_graph_output(g, dg_vit_block(&v, x, DG_VIT_ALL, keep), "y");
     runner r = {0};
@@ -112,8 +112,8 @@ static void drop_path_leaves_a_dropped_sample_as_it_was(void **state)
     }
     double *in = runner_leaf(&r, "x", NULL), *kept = runner_leaf(&r, "keep", NULL);
     for (int i = 0; i < 2 * SAMPLE; i++) in[i] = cos(i);
-    kept[0] = 0;
-    kept[1] = 1.25;
+    kept[0] = kept[1] = 0;
+    kept[2] = kept[3] = 1.25;
     runner_run(&r);
     const double *y = runner_output(&r, "y", NULL);
     assert_memory_equal(y, in, SAMPLE * sizeof *y);

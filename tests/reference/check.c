@@ -64,7 +64,10 @@ const float *ref_tensor(reference *r, const dg_weights *w, const char *name, int
     return *n ? out : NULL;
 }
 
-int64_t ref_sample_index(int64_t k, int64_t n) { return (int64_t)((uint32_t)((uint64_t)k * 2654435761u)) % n; }
+int64_t ref_sample_index(int64_t k, int64_t n)
+{
+    return (int64_t)((uint32_t)((uint64_t)k * 2654435761u)) % n;
+}
 
 static dg_status expand_to(const dg_weights *w, const char *path, dg_arena *arena, dg_error *err)
 {
@@ -122,7 +125,8 @@ double ref_tolerance(const dg_json *fixture, const char *what, double otherwise)
     for (const dg_json *e = list ? list->v.first : NULL; e; e = e->next) {
         const dg_json *name = dg_json_get(e, "what");
         if (!name || strcmp(name->v.text, what) != 0) continue;
-        otherwise = ref_number(e, "tol_rel_to_max", ref_number(e, "tol_rel", ref_number(e, "tol_abs", otherwise)));
+        otherwise =
+            ref_number(e, "tol_rel_to_max", ref_number(e, "tol_rel", ref_number(e, "tol_abs", otherwise)));
     }
     return otherwise;
 }

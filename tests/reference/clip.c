@@ -1,4 +1,5 @@
-/* clip.c - fixture C: CLIP image towers from each naming, both GELUs: tokens after ln_post, after the projection. */
+/* clip.c - fixture C: CLIP image towers from each naming, both GELUs: tokens after ln_post, after the
+ * projection. */
 #include "reference.h"
 
 #include "base/file.h"
@@ -13,12 +14,14 @@ typedef struct tower {
     dg_backend_exe *exe;
 } tower;
 
-static dg_status build_tower(reference *r, const dg_component *tokenizer, int64_t batch, const dg_tokenizer_info *info, tower *t, dg_error *err)
+static dg_status build_tower(reference *r, const dg_component *tokenizer, int64_t batch,
+                             const dg_tokenizer_info *info, tower *t, dg_error *err)
 {
     dg_value tokens;
     t->g = dg_graph_create();
     if (!t->g) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
-    dg_value image = dg_input(t->g, "image", DG_U8, DG_LIST(batch, info->image_h, info->image_w, 3), DG_PER_SAMPLE);
+    dg_value image =
+        dg_input(t->g, "image", DG_U8, DG_LIST(batch, info->image_h, info->image_w, 3), DG_PER_SAMPLE);
     const dg_tokenizer_interface *i = tokenizer->ref.factory->interface;
     dg_push(t->g, "tokenizer");
     DG_TRY(i->build(tokenizer->self, t->g, image, &tokens, err));
@@ -83,12 +86,18 @@ static void check_tower(reference *r, const dg_json *c, const char *key, const c
         const char *const list[] = {settings[0], settings[1], settings[2]};
         dg_tokenizer_env env = {(uint32_t)sizeof env, 0, size, size, 0};
         dg_tokenizer_info info = {.struct_size = (uint32_t)sizeof info};
-        dg_status s = dg_component_make(r->registry, DG_BACKEND_INTERFACE, r->backend, NULL, 0, NULL, &t.backend, &err);
-        if (s == DG_OK) s = dg_component_make(r->registry, DG_TOKENIZER_INTERFACE, "clip", list, 3, &env, &t.tokenizer, &err);
-        if (s == DG_OK) s = ((const dg_tokenizer_interface *)t.tokenizer.ref.factory->interface)->info(t.tokenizer.self, &info, &err);
+        dg_status s =
+            dg_component_make(r->registry, DG_BACKEND_INTERFACE, r->backend, NULL, 0, NULL, &t.backend, &err);
+        if (s == DG_OK)
+            s = dg_component_make(r->registry, DG_TOKENIZER_INTERFACE, "clip", list, 3, &env, &t.tokenizer,
+                                  &err);
+        if (s == DG_OK)
+            s = ((const dg_tokenizer_interface *)t.tokenizer.ref.factory->interface)
+                    ->info(t.tokenizer.self, &info, &err);
         if (s == DG_OK) s = build_tower(r, &t.tokenizer, batch, &info, &t, &err);
         if (s == DG_OK) s = run_tower(&t, image, out, counts, &err);
-        static const char *const names[][2] = {{"tokens", "proj_tokens"}, {"tokenizer.ln_post", "ln_post_tokens"}};
+        static const char *const names[][2] = {{"tokens", "proj_tokens"},
+                                               {"tokenizer.ln_post", "ln_post_tokens"}};
         for (int k = 0; k < 2 && s == DG_OK; k++)
             for (uint32_t i = 0; i < t.p->n_outputs; i++) {
                 if (strcmp(t.p->outputs[i].name, names[k][0]) != 0) continue;

@@ -1,4 +1,5 @@
-/* given.c - a tokenizer whose tokens the host gives: for fixtures that record tokens and no teacher. Tests only. */
+/* given.c - a tokenizer whose tokens the host gives: for fixtures that record tokens and no teacher. Tests
+ * only. */
 #include "digpt/tokenizer.h"
 
 enum { GRID, WIDTH, CLASS_TOKEN, N_PARAMS };
@@ -14,7 +15,8 @@ typedef struct given {
     dg_tokenizer_info info;
 } given;
 
-static dg_status create(const dg_host *host, const dg_params *p, const dg_tokenizer_env *env, void **self, dg_error *err)
+static dg_status create(const dg_host *host, const dg_params *p, const dg_tokenizer_env *env, void **self,
+                        dg_error *err)
 {
     given *s = host->allocate(sizeof *s);
     if (!s) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
@@ -31,7 +33,10 @@ static dg_status create(const dg_host *host, const dg_params *p, const dg_tokeni
     return DG_OK;
 }
 
-static void destroy(void *self) { ((given *)self)->host->release(self); }
+static void destroy(void *self)
+{
+    ((given *)self)->host->release(self);
+}
 
 static dg_status info(void *self, dg_tokenizer_info *out, dg_error *err)
 {
@@ -43,7 +48,8 @@ static dg_status info(void *self, dg_tokenizer_info *out, dg_error *err)
 static dg_status build(void *self, dg_graph *g, dg_value image, dg_value *tokens, dg_error *err)
 {
     const dg_tokenizer_info *t = &((given *)self)->info;
-    *tokens = dg_input(g, "given", DG_F32, DG_LIST(dg_dim(g, image, 0), dg_token_count(t), t->width), DG_PER_SAMPLE);
+    *tokens = dg_input(g, "given", DG_F32, DG_LIST(dg_dim(g, image, 0), dg_token_count(t), t->width),
+                       DG_PER_SAMPLE);
     return dg_graph_error(g, err);
 }
 

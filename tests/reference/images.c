@@ -51,7 +51,9 @@ static void check_synthetic(reference *r)
         if (!crop && strcmp(name, "eval224") != 0) continue;
         const uint8_t *want = bytes_of(r, w, name, &t);
         int32_t h = (int32_t)src->dims[0], wide = (int32_t)src->dims[1];
-        dg_view view = crop ? dg_view_of_box((dg_box){ijhw[box * 4], ijhw[box * 4 + 1], ijhw[box * 4 + 2], ijhw[box * 4 + 3]}, size, size)
+        dg_view view = crop ? dg_view_of_box((dg_box){ijhw[box * 4], ijhw[box * 4 + 1], ijhw[box * 4 + 2],
+                                                      ijhw[box * 4 + 3]},
+                                             size, size)
                             : dg_view_of_centre(h, wide, 224, 224, 0.875, DG_FIT_SQUASH);
         uint8_t *have = render(r, pixels, h, wide, &view);
         if (flip && have) dg_flip_horizontal(have, size, size, 3);
@@ -62,7 +64,8 @@ static void check_synthetic(reference *r)
 }
 
 /* Recorded forms of a picture: 2048 sampled pixels, and sums of rows. */
-static void check_photo_picture(reference *r, const dg_weights *w, const char *name, const uint8_t *have, int64_t h, int64_t wide)
+static void check_photo_picture(reference *r, const dg_weights *w, const char *name, const uint8_t *have,
+                                int64_t h, int64_t wide)
 {
     char key[96], title[96];
     const dg_weight *t;

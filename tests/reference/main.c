@@ -6,18 +6,20 @@
 
 #include "base/file.h"
 
-static const char usage[] = "usage: digpt-reference [--backend NAME] [--precision f32|bf16] [--data DIR] [--only LETTERS] DIR\n"
-                            "Compares this build with the recorded tensors in DIR (manifest.json).\n"
-                            "  --backend NAME    what runs the programs (cpu)\n"
-                            "  --precision WORD  bf16: losses within 1 %, gradients' cosine above 0.99 (f32)\n"
-                            "  --data DIR        folder of the photographs that the manifest names\n"
-                            "  --only LETTERS    fixtures to check, such as AH\n";
+static const char usage[] =
+    "usage: digpt-reference [--backend NAME] [--precision f32|bf16] [--data DIR] [--only LETTERS] DIR\n"
+    "Compares this build with the recorded tensors in DIR (manifest.json).\n"
+    "  --backend NAME    what runs the programs (cpu)\n"
+    "  --precision WORD  bf16: losses within 1 %, gradients' cosine above 0.99 (f32)\n"
+    "  --data DIR        folder of the photographs that the manifest names\n"
+    "  --only LETTERS    fixtures to check, such as AH\n";
 
 static const struct {
     char letter;
     void (*check)(reference *r, const dg_json *fixture);
 } checks[] = {
-    {'A', ref_pretrain}, {'C', ref_clip}, {'D', ref_images}, {'E', ref_schedules}, {'F', ref_positions}, {'H', ref_mini},
+    {'A', ref_pretrain},  {'C', ref_clip},      {'D', ref_images},
+    {'E', ref_schedules}, {'F', ref_positions}, {'H', ref_mini},
 };
 
 static bool parse(int argc, char **argv, reference *r, const char **only)
@@ -25,7 +27,10 @@ static bool parse(int argc, char **argv, reference *r, const char **only)
     r->backend = "cpu";
     r->compute = DG_F32;
     for (int i = 1; i < argc; i++) {
-        const char **value = !strcmp(argv[i], "--backend") ? &r->backend : !strcmp(argv[i], "--data") ? &r->data : !strcmp(argv[i], "--only") ? only : NULL;
+        const char **value = !strcmp(argv[i], "--backend") ? &r->backend
+                             : !strcmp(argv[i], "--data")  ? &r->data
+                             : !strcmp(argv[i], "--only")  ? only
+                                                           : NULL;
         if (!strcmp(argv[i], "--precision") && i + 1 < argc) {
             const char *word = argv[++i];
             if (strcmp(word, "f32") != 0 && strcmp(word, "bf16") != 0) return false;
@@ -45,7 +50,8 @@ static dg_status open_all(reference *r, dg_error *err)
 {
     const dg_json *root;
     char *path = dg_path_join(r->dir, "manifest.json");
-    dg_status s = path ? dg_json_read_file(path, 64 << 20, &r->arena, &root, err) : dg_fail(err, DG_ERR_NOMEM, "out of memory");
+    dg_status s = path ? dg_json_read_file(path, 64 << 20, &r->arena, &root, err)
+                       : dg_fail(err, DG_ERR_NOMEM, "out of memory");
     dg_free(path);
     DG_TRY(s);
     r->fixtures = dg_json_get(root, "fixtures");

@@ -16,7 +16,10 @@ typedef struct fixture {
     dg_weights *io;
 } fixture;
 
-static void label(const fixture *f, char *out, size_t size, const char *what) { snprintf(out, size, "%s %s", f->name, what); }
+static void label(const fixture *f, char *out, size_t size, const char *what)
+{
+    snprintf(out, size, "%s %s", f->name, what);
+}
 
 /* ---- comparing */
 
@@ -29,7 +32,8 @@ static void check_output(fixture *f, const char *output, const char *tensor, con
     dg_error err = DG_ERROR_INIT;
     if (!want) return;
     if (!have || n != m) {
-        dg_fail(&err, DG_ERR_MISMATCH, "the program has no output '%s' of %lld elements", output, (long long)n);
+        dg_fail(&err, DG_ERR_MISMATCH, "the program has no output '%s' of %lld elements", output,
+                (long long)n);
         ref_broken(f->r, title, &err);
         return;
     }
@@ -72,7 +76,8 @@ static void check_activations(fixture *f, const dg_weights *acts, const char *pr
     ref_verdict(f->r, title, count ? worst : 1, tol);
 }
 
-/* Recorded forms of one tensor: complete, sampled, sums of rows, sums of columns of the view [dims[0], rest]. */
+/* Recorded forms of one tensor: complete, sampled, sums of rows, sums of columns of the view [dims[0], rest].
+ */
 typedef struct recorded {
     char name[128];
     const char *form; /* "", "sample", "rowsum", "colsum" */
@@ -226,7 +231,8 @@ static void check_losses(fixture *f, int row, const float *recorded_losses)
     for (int i = 0; i < 2; i++) {
         int64_t n;
         const float *loss = session_output(&f->s, names[i], &n);
-        double want = recorded_losses[row * 2 + i], tol = ref_tolerance(f->json, row ? "losses[1..3]" : "losses[0]", 1e-5);
+        double want = recorded_losses[row * 2 + i],
+               tol = ref_tolerance(f->json, row ? "losses[1..3]" : "losses[0]", 1e-5);
         if (f->r->compute != DG_F32) tol = 0.01;
         snprintf(title, sizeof title, "%s %s before step %d", f->name, names[i], row + 1);
         ref_verdict(f->r, title, loss ? fabs((double)loss[0] - want) / want : 1, tol);
@@ -248,7 +254,8 @@ static dg_status run_steps(fixture *f, void (*after_first)(fixture *), dg_error 
             if (after && f->r->compute == DG_F32) check_after(f, after, "after.", 0.14);
             dg_weights_close(after);
             dg_free(path);
-            after = f->name[0] == 'H' && f->r->compute == DG_F32 ? ref_open(f->r, "H_checkpoint-3.pth") : NULL;
+            after =
+                f->name[0] == 'H' && f->r->compute == DG_F32 ? ref_open(f->r, "H_checkpoint-3.pth") : NULL;
             if (after) check_after(f, after, "", 0.14);
             dg_weights_close(after);
         }
@@ -274,18 +281,23 @@ static void read_hyper(fixture *f)
     const dg_json *hyper = dg_json_get(f->json, "hyper"), *betas = dg_json_get(hyper, "betas");
     f->lr = ref_number(hyper, "lr", 1e-3);
     f->steps = (int)ref_number(hyper, "steps", 3);
-    f->optimizer = (dg_optimizer){betas->v.first->v.number, betas->v.first->next->v.number, ref_number(hyper, "eps", 1e-8), ref_number(hyper, "wd", 0.05), 0};
+    f->optimizer = (dg_optimizer){betas->v.first->v.number, betas->v.first->next->v.number,
+                                  ref_number(hyper, "eps", 1e-8), ref_number(hyper, "wd", 0.05), 0};
 }
 
-static void common_recipe(const fixture *f, const char *tokenizer, const char *weights, char *out, size_t size)
+static void common_recipe(const fixture *f, const char *tokenizer, const char *weights, char *out,
+                          size_t size)
 {
     const dg_json *c = dg_json_get(f->json, "config");
     snprintf(out, size,
              "data: {source: synthetic, image_size: 224, batch: %d}\n%s"
-             "model: {name: digpt, size: free, width: %d, depth: %d, heads: %d, decoder_width: %d, decoder_depth: %d, decoder_heads: %d}\n"
+             "model: {name: digpt, size: free, width: %d, depth: %d, heads: %d, decoder_width: %d, "
+             "decoder_depth: %d, decoder_heads: %d}\n"
              "loss: {name: cosine}\nbackend: {name: %s}\ntrain: {init_from: '%s'}\n",
-             (int)ref_number(c, "batch", 2), tokenizer, (int)ref_number(c, "embed", 0), (int)ref_number(c, "depth", 12), (int)ref_number(c, "heads", 0),
-             (int)ref_number(c, "dec_embed", 0), (int)ref_number(c, "dec_depth", 2), (int)ref_number(c, "dec_heads", 0), f->r->backend, weights);
+             (int)ref_number(c, "batch", 2), tokenizer, (int)ref_number(c, "embed", 0),
+             (int)ref_number(c, "depth", 12), (int)ref_number(c, "heads", 0),
+             (int)ref_number(c, "dec_embed", 0), (int)ref_number(c, "dec_depth", 2),
+             (int)ref_number(c, "dec_heads", 0), f->r->backend, weights);
 }
 
 /* ---- A */
@@ -310,14 +322,16 @@ static void check_pretrain(fixture *f)
 void ref_pretrain(reference *r, const dg_json *json)
 {
     fixture f = {.r = r, .json = json, .name = "A", .io = ref_open(r, "A_io.safetensors")};
-    const char *weights = ref_expand(r, "A_weights.safetensors"), *teacher = ref_expand(r, "A_teacher.safetensors");
+    const char *weights = ref_expand(r, "A_weights.safetensors"),
+               *teacher = ref_expand(r, "A_teacher.safetensors");
     const dg_json *c = dg_json_get(json, "config");
     dg_error err = DG_ERROR_INIT;
     char tokenizer[512], recipe[2048];
     int64_t n;
     if (!f.io || !weights || !teacher) return;
     read_hyper(&f);
-    snprintf(tokenizer, sizeof tokenizer, "tokenizer: {name: clip, weights: '%s', activation: gelu, heads: %d}\n", teacher,
+    snprintf(tokenizer, sizeof tokenizer,
+             "tokenizer: {name: clip, weights: '%s', activation: gelu, heads: %d}\n", teacher,
              (int)ref_number(c, "teacher.heads", ref_number(c, "teacher.width", 160) / 80));
     common_recipe(&f, tokenizer, weights, recipe, sizeof recipe);
     dg_status s = session_open(r, recipe, &f.optimizer, (int64_t)ref_number(c, "batch", 2), &f.s, &err);
@@ -347,7 +361,9 @@ static void enlarge(const float *small, int64_t batch, uint8_t *image)
     for (int64_t b = 0; b < batch; b++)
         for (int64_t y = 0; y < 224; y++)
             for (int64_t x = 0; x < 224; x++)
-                for (int64_t c = 0; c < 3; c++) image[((b * 224 + y) * 224 + x) * 3 + c] = (uint8_t)small[((b * 56 + y / 4) * 56 + x / 4) * 3 + c];
+                for (int64_t c = 0; c < 3; c++)
+                    image[((b * 224 + y) * 224 + x) * 3 + c] =
+                        (uint8_t)small[((b * 56 + y / 4) * 56 + x / 4) * 3 + c];
 }
 
 void ref_mini(reference *r, const dg_json *json)
@@ -360,11 +376,13 @@ void ref_mini(reference *r, const dg_json *json)
     char *weights = dg_path_join(r->dir, "H_legacy.pth");
     if (!f.io || !weights) return;
     read_hyper(&f);
-    snprintf(tokenizer, sizeof tokenizer, "tokenizer: {name: given, width: %d}\n", (int)ref_number(c, "pred", 16));
+    snprintf(tokenizer, sizeof tokenizer, "tokenizer: {name: given, width: %d}\n",
+             (int)ref_number(c, "pred", 16));
     common_recipe(&f, tokenizer, weights, recipe, sizeof recipe);
     dg_status s = session_open(r, recipe, &f.optimizer, batch, &f.s, &err);
     if (s == DG_OK) {
-        const float *small = ref_tensor(r, f.io, "input_small_u8", &n), *target = ref_tensor(r, f.io, "target", &m);
+        const float *small = ref_tensor(r, f.io, "input_small_u8", &n),
+                    *target = ref_tensor(r, f.io, "target", &m);
         uint8_t *image = dg_inputs_buffer(&f.s.inputs, "image");
         float *tokens = dg_inputs_buffer(&f.s.inputs, "tokenizer.given");
         if (small && image) enlarge(small, batch, image);

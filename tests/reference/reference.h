@@ -1,5 +1,6 @@
-/* reference.h - digpt-reference: compares this build with recorded tensors of the official code, through the product's
- * own readers, plugins, programs and optimizer. A folder holds manifest.json and the files that it names. */
+/* reference.h - digpt-reference: compares this build with recorded tensors of the official code, through the
+ * product's own readers, plugins, programs and optimizer. A folder holds manifest.json and the files that it
+ * names. */
 #ifndef DG_REFERENCE_H
 #define DG_REFERENCE_H
 
@@ -36,7 +37,8 @@ dg_weights *ref_open(reference *r, const char *file);
 const float *ref_tensor(reference *r, const dg_weights *w, const char *name, int64_t *n);
 /* The k-th index of the recorded sample of a tensor with n elements. */
 int64_t ref_sample_index(int64_t k, int64_t n);
-/* I8 tensors with NAME::scale to plain F32, others as they are: writes temporary/FILE and returns its path. */
+/* I8 tensors with NAME::scale to plain F32, others as they are: writes temporary/FILE and returns its path.
+ */
 const char *ref_expand(reference *r, const char *file);
 /* Numbers and texts of the manifest by path: "config.depth". */
 double ref_number(const dg_json *object, const char *path, double otherwise);
@@ -58,17 +60,18 @@ typedef struct session {
 } session;
 
 /* Builds the train program of the recipe text, with taps and gradients as outputs. */
-dg_status session_open(reference *r, const char *recipe, const dg_optimizer *optimizer, int64_t batch, session *s, dg_error *err);
+dg_status session_open(reference *r, const char *recipe, const dg_optimizer *optimizer, int64_t batch,
+                       session *s, dg_error *err);
 dg_status session_run(session *s, dg_error *err);
 void session_close(session *s);
 /* An output by its name as f32 with its size; NULL when there is none. */
 const float *session_output(const session *s, const char *name, int64_t *n);
 
 /* ---- the fixtures */
-void ref_pretrain(reference *r, const dg_json *fixture); /* A */
-void ref_mini(reference *r, const dg_json *fixture);     /* H */
-void ref_clip(reference *r, const dg_json *fixture);     /* C */
-void ref_images(reference *r, const dg_json *fixture);   /* D */
+void ref_pretrain(reference *r, const dg_json *fixture);  /* A */
+void ref_mini(reference *r, const dg_json *fixture);      /* H */
+void ref_clip(reference *r, const dg_json *fixture);      /* C */
+void ref_images(reference *r, const dg_json *fixture);    /* D */
 void ref_schedules(reference *r, const dg_json *fixture); /* E */
 void ref_positions(reference *r, const dg_json *fixture); /* F */
 

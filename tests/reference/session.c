@@ -8,7 +8,8 @@ static dg_status load_recipe(const char *text, session *s, dg_error *err)
     s->plugins.option_paths = tests_own;
     s->plugins.n_option = 1;
     s->schemas = dg_plugin_schemas(&s->plugins);
-    dg_status status = dg_recipe_parse(text, strlen(text), "reference.yaml", NULL, 0, &s->schemas, &s->recipe, &diags);
+    dg_status status =
+        dg_recipe_parse(text, strlen(text), "reference.yaml", NULL, 0, &s->schemas, &s->recipe, &diags);
     if (status != DG_OK) {
         dg_str out = {0};
         dg_diagnostics_print(&diags, &out);
@@ -19,18 +20,27 @@ static dg_status load_recipe(const char *text, session *s, dg_error *err)
     return status;
 }
 
-dg_status session_open(reference *r, const char *recipe, const dg_optimizer *optimizer, int64_t batch, session *s, dg_error *err)
+dg_status session_open(reference *r, const char *recipe, const dg_optimizer *optimizer, int64_t batch,
+                       session *s, dg_error *err)
 {
     memset(s, 0, sizeof *s);
-    dg_step_spec spec = {.batch = batch, .accumulate = 1, .compute = r->compute, .taps = true, .gradients = true, .optimizer = *optimizer};
+    dg_step_spec spec = {.batch = batch,
+                         .accumulate = 1,
+                         .compute = r->compute,
+                         .taps = true,
+                         .gradients = true,
+                         .optimizer = *optimizer};
     DG_TRY(load_recipe(recipe, s, err));
     DG_TRY(dg_parts_open(s->recipe, s->plugins.registry, true, &s->parts, err));
     DG_TRY(dg_step_build(&s->parts, &spec, &s->step, err));
     DG_TRY(dg_state_open(&s->parts, &s->state, err));
     DG_TRY(dg_state_init(&s->state, s->step.forward, s->parts.seed, false, err));
-    if (dg_recipe_is_set(s->recipe, "train.init_from")) DG_TRY(dg_state_init_from(&s->state, s->step.forward, dg_recipe_string(s->recipe, "train.init_from"), err));
+    if (dg_recipe_is_set(s->recipe, "train.init_from"))
+        DG_TRY(dg_state_init_from(&s->state, s->step.forward, dg_recipe_string(s->recipe, "train.init_from"),
+                                  err));
     DG_TRY(dg_inputs_open(&s->parts, s->step.train, &s->inputs, err));
-    DG_TRY(dg_backend_of(&s->parts)->compile(s->parts.backend.self, s->step.train, s->state.store, &s->exe, err));
+    DG_TRY(dg_backend_of(&s->parts)->compile(s->parts.backend.self, s->step.train, s->state.store, &s->exe,
+                                             err));
     const dg_program *p = s->step.train;
     s->outputs = dg_calloc(p->n_outputs + 1, sizeof *s->outputs);
     for (uint32_t i = 0; s->outputs && i < p->n_outputs; i++) {

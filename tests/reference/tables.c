@@ -24,8 +24,10 @@ void ref_schedules(reference *r, const dg_json *fixture)
     double tol = ref_tolerance(fixture, "lr", 1e-12);
     for (const dg_json *s = w && list ? list->v.first : NULL; s; s = s->next) {
         char name[64], title[64];
-        int64_t n, per_epoch = (int64_t)ref_number(s, "ipe", 1), accumulate = (int64_t)ref_number(s, "accum_iter", 1);
-        dg_schedule schedule = {ref_number(s, "lr", 0), ref_number(s, "min_lr", 0), ref_number(s, "warmup_epochs", 0), ref_number(s, "epochs", 0)};
+        int64_t n, per_epoch = (int64_t)ref_number(s, "ipe", 1),
+                   accumulate = (int64_t)ref_number(s, "accum_iter", 1);
+        dg_schedule schedule = {ref_number(s, "lr", 0), ref_number(s, "min_lr", 0),
+                                ref_number(s, "warmup_epochs", 0), ref_number(s, "epochs", 0)};
         double worst = 0;
         snprintf(name, sizeof name, "%s.lr", s->key);
         snprintf(title, sizeof title, "E learning rates '%s'", s->key);
@@ -56,7 +58,8 @@ void ref_positions(reference *r, const dg_json *fixture)
         if (!want || !have) continue;
         dg_vit_sincos(have, grid, grid, width);
         for (int64_t k = 0; k < n; k++)
-            if (!(fabs((double)have[k] - (double)want[k]) <= worst)) worst = fabs((double)have[k] - (double)want[k]);
+            if (!(fabs((double)have[k] - (double)want[k]) <= worst))
+                worst = fabs((double)have[k] - (double)want[k]);
         snprintf(title, sizeof title, "F %s", t->name);
         ref_verdict(r, title, worst, tol);
     }

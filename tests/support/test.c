@@ -8,7 +8,10 @@
 
 static char dir[256];
 
-static void remove_dir(void) { dg_dir_remove(dir, NULL); }
+static void remove_dir(void)
+{
+    dg_dir_remove(dir, NULL);
+}
 
 const char *test_dir(void)
 {

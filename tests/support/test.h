@@ -10,18 +10,19 @@
 #include <cmocka.h>
 
 /* Fails the test with the error's message unless EXPR is DG_OK. Needs a `dg_error err` in scope. */
-#define ASSERT_OK(EXPR)                                                                                                \
-    do {                                                                                                               \
-        err = (dg_error)DG_ERROR_INIT;                                                                                 \
-        if ((EXPR) != DG_OK) fail_msg("%s: %s", #EXPR, err.message);                                                   \
+#define ASSERT_OK(EXPR)                                                                                      \
+    do {                                                                                                     \
+        err = (dg_error)DG_ERROR_INIT;                                                                       \
+        if ((EXPR) != DG_OK) fail_msg("%s: %s", #EXPR, err.message);                                         \
     } while (0)
 
 /* Fails unless EXPR fails with CODE and its message holds TEXT. */
-#define ASSERT_FAILS(EXPR, CODE, TEXT)                                                                                 \
-    do {                                                                                                               \
-        err = (dg_error)DG_ERROR_INIT;                                                                                 \
-        assert_int_equal((EXPR), (CODE));                                                                              \
-        if (!strstr(err.message, (TEXT))) fail_msg("%s: '%s' does not say '%s'", #EXPR, err.message, (TEXT));          \
+#define ASSERT_FAILS(EXPR, CODE, TEXT)                                                                       \
+    do {                                                                                                     \
+        err = (dg_error)DG_ERROR_INIT;                                                                       \
+        assert_int_equal((EXPR), (CODE));                                                                    \
+        if (!strstr(err.message, (TEXT)))                                                                    \
+            fail_msg("%s: '%s' does not say '%s'", #EXPR, err.message, (TEXT));                              \
     } while (0)
 
 /* A fresh folder under the build folder; the same one for the whole process, removed at exit. */

@@ -1,4 +1,5 @@
-/* gen_ops.c - writes digpt/ops.h, the builder functions of the SDK, from the op table. Runs on the build machine. */
+/* gen_ops.c - writes digpt/ops.h, the builder functions of the SDK, from the op table. Runs on the build
+ * machine. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,7 +82,8 @@ static void emit(FILE *f, const struct row *r)
         sprintf(in_arg, "%s, n_%s", ins, ins);
     else if (n_in)
         sprintf(in_arg, "in, %d", n_in);
-    fprintf(f, "    return g->api->node(g, \"%s\", %s, %s, %d);\n}\n\n", r->name, in_arg, n_attr ? "attrs" : "NULL", n_attr);
+    fprintf(f, "    return g->api->node(g, \"%s\", %s, %s, %d);\n}\n\n", r->name, in_arg,
+            n_attr ? "attrs" : "NULL", n_attr);
 }
 
 int main(int argc, char **argv)
@@ -91,10 +93,13 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: %s OPS_H\n", argv[0]);
         return 1;
     }
-    fprintf(f, "/* digpt/ops.h - a builder for every op. Written by gen_ops from core/graph/ops.def: do not edit.\n"
-               " *\n * Inputs that may be absent take DG_NO_VALUE; a dtype of DG_NONE means \"as the first input\".\n"
-               " * Further outputs of a node: dg_output(v, 1), in the order of the comment \"->\". */\n"
-               "#ifndef DIGPT_OPS_H\n#define DIGPT_OPS_H\n\n#include \"digpt/graph.h\"\n\n");
+    fprintf(
+        f,
+        "/* digpt/ops.h - a builder for every op. Written by gen_ops from core/graph/ops.def: do not edit.\n"
+        " *\n * Inputs that may be absent take DG_NO_VALUE; a dtype of DG_NONE means \"as the first "
+        "input\".\n"
+        " * Further outputs of a node: dg_output(v, 1), in the order of the comment \"->\". */\n"
+        "#ifndef DIGPT_OPS_H\n#define DIGPT_OPS_H\n\n#include \"digpt/graph.h\"\n\n");
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         if (strchr(rows[i].outputs, ' ')) fprintf(f, "/* -> %s */\n", rows[i].outputs);
         emit(f, &rows[i]);

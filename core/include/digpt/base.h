@@ -23,7 +23,8 @@
 #define DG_UNUSED
 #endif
 
-/* True if the member M of the sized struct *P of type T is there: the sender may be older than this header. */
+/* True if the member M of the sized struct *P of type T is there: the sender may be older than this header.
+ */
 #define DG_HAS(P, T, M) ((P)->struct_size >= offsetof(T, M) + sizeof((P)->M))
 
 #ifdef __cplusplus
@@ -45,7 +46,8 @@ typedef enum dg_status {
     DG_ERR_INTERNAL = 11    /* a bug of ours */
 } dg_status;
 
-/* Filled by whoever fails, owned by the caller. `key` names the recipe key that is to blame where one is known
+/* Filled by whoever fails, owned by the caller. `key` names the recipe key that is to blame where one is
+ * known
  * ("tokenizer.weights"), so that the core can add file:line:col. */
 typedef struct dg_error {
     uint32_t struct_size; /* DG_ERROR_INIT sets it */
@@ -54,7 +56,10 @@ typedef struct dg_error {
     char message[1024]; /* what is wrong, where, and what to do; no newline at the end */
 } dg_error;
 
-#define DG_ERROR_INIT {(uint32_t)sizeof(dg_error), 0, "", ""}
+#define DG_ERROR_INIT                                                                                        \
+    {                                                                                                        \
+        (uint32_t)sizeof(dg_error), 0, "", ""                                                                \
+    }
 
 /* Records a failure and returns its code, so that `return dg_fail(err, ...)` reads well. err may be NULL. */
 DG_PRINTF(3, 4) static inline DG_UNUSED dg_status dg_fail(dg_error *err, dg_status code, const char *fmt, ...)
@@ -71,7 +76,8 @@ DG_PRINTF(3, 4) static inline DG_UNUSED dg_status dg_fail(dg_error *err, dg_stat
 
 /* As dg_fail, and blames the recipe key `key`. */
 DG_PRINTF(4, 5)
-static inline DG_UNUSED dg_status dg_fail_key(dg_error *err, dg_status code, const char *key, const char *fmt, ...)
+static inline DG_UNUSED dg_status dg_fail_key(dg_error *err, dg_status code, const char *key, const char *fmt,
+                                              ...)
 {
     if (err) {
         va_list ap;
@@ -94,15 +100,16 @@ DG_PRINTF(2, 3) static inline DG_UNUSED dg_status dg_fail_in(dg_error *err, cons
     vsnprintf(context, sizeof context, fmt, ap);
     va_end(ap);
     memcpy(old, err->message, sizeof old);
-    snprintf(err->message, sizeof err->message, "%s: %.*s", context, (int)(sizeof old - sizeof context - 3), old);
+    snprintf(err->message, sizeof err->message, "%s: %.*s", context, (int)(sizeof old - sizeof context - 3),
+             old);
     return (dg_status)err->code;
 }
 
 /* Returns from the calling function with the status of EXPR when it failed. */
-#define DG_TRY(EXPR)                                                                                                   \
-    do {                                                                                                               \
-        dg_status dg_try_ = (EXPR);                                                                                    \
-        if (dg_try_ != DG_OK) return dg_try_;                                                                          \
+#define DG_TRY(EXPR)                                                                                         \
+    do {                                                                                                     \
+        dg_status dg_try_ = (EXPR);                                                                          \
+        if (dg_try_ != DG_OK) return dg_try_;                                                                \
     } while (0)
 
 /* ---- data types */
@@ -127,11 +134,15 @@ static inline DG_UNUSED size_t dg_dtype_size(dg_dtype t)
 
 static inline DG_UNUSED const char *dg_dtype_name(dg_dtype t)
 {
-    static const char *const name[DG_DTYPE_COUNT] = {"none", "f32", "bf16", "f16", "f8e4m3", "i32", "u8", "bool"};
+    static const char *const name[DG_DTYPE_COUNT] = {"none",   "f32", "bf16", "f16",
+                                                     "f8e4m3", "i32", "u8",   "bool"};
     return (unsigned)t < DG_DTYPE_COUNT ? name[t] : "?";
 }
 
-static inline DG_UNUSED bool dg_dtype_is_float(dg_dtype t) { return t >= DG_F32 && t <= DG_F8E4M3; }
+static inline DG_UNUSED bool dg_dtype_is_float(dg_dtype t)
+{
+    return t >= DG_F32 && t <= DG_F8E4M3;
+}
 
 /* bf16 is the upper half of an f32; to nearest, ties to even; NaN stays NaN. */
 static inline DG_UNUSED float dg_bf16_to_f32(uint16_t h)

@@ -74,8 +74,9 @@ typedef struct dg_model_interface {
      * steps, for inputs per batch). Pure and thread-safe: draws only from dg_rng_make(seed, ..., ordinal, ...). NULL
      * when there are no host inputs. */
     dg_status (*fill)(void *self, const char *name, uint64_t seed, uint64_t ordinal, void *dst, size_t bytes, dg_error *err);
-    /* The encoder alone, up to `layer` blocks (0: all), on whole images. keep: f32 [batch, depth] 0 or 1/(1 - p) for
-     * drop path, or DG_NO_VALUE. NULL when it has none. */
+    /* The encoder alone, up to `layer` blocks (0: all), on whole images: u8 pixels, or f32 that are normalised
+     * already. keep: f32 [batch, 2 * depth], 0 or 1/(1 - p) for the two branches of each block (drop path), or
+     * DG_NO_VALUE. NULL when it has none. */
     dg_status (*encode)(void *self, dg_graph *g, dg_value image, int64_t layer, dg_value keep, dg_features *out,
                         dg_error *err);
 } dg_model_interface;

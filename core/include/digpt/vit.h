@@ -140,23 +140,28 @@ static inline DG_UNUSED dg_value dg_vit_mlp(const dg_vit *v, dg_value x)
     return dg_vit_linear(v, h, "mlp.fc2", dg_dim(v->g, x, -1), true);
 }
 
-/* x + keep * branch; keep f32 [b] is 0 or 1/(1 - p) (drop path: Huang et al., "Deep Networks with Stochastic
- * Depth", ECCV 2016), or DG_NO_VALUE. */
-static inline DG_UNUSED dg_value dg_vit_residual(const dg_vit *v, dg_value x, dg_value branch, dg_value keep)
+/* x + keep[:, column] * branch; keep f32 [b, columns] is 0 or 1/(1 - p) (drop path: Huang et al., "Deep
+ * Networks with Stochastic Depth", ECCV 2016), or DG_NO_VALUE. */
+static inline DG_UNUSED dg_value dg_vit_residual(const dg_vit *v, dg_value x, dg_value branch, dg_value keep,
+                                                 int64_t column)
 {
-    if (dg_is_value(keep))
-        branch = dg_mul(v->g, branch, dg_reshape(v->g, keep, DG_LIST(dg_dim(v->g, x, 0), 1, 1)));
+    int64_t batch = dg_dim(v->g, x, 0);
+    if (dg_is_value(keep)) {
+        dg_value one = dg_slice(v->g, keep, DG_LIST(0, column), DG_LIST(batch, column + 1));
+        branch = dg_mul(v->g, branch, dg_reshape(v->g, one, DG_LIST(batch, 1, 1)));
+    }
     return dg_add(v->g, x, branch);
 }
 
-/* A pre-norm block on x [b, n, width]: norm1, attn, norm2, mlp. */
+/* A pre-norm block on x [b, n, width]: norm1, attn, norm2, mlp. keep f32 [b, 2] for the two branches (timm draws
+ * one number for each), or DG_NO_VALUE. */
 static inline DG_UNUSED dg_value dg_vit_block(const dg_vit *v, dg_value x, dg_vit_groups groups,
                                               dg_value keep)
 {
     dg_value y = dg_vit_self_attention(v, dg_vit_norm(v, x, "norm1", v->eps), "attn", groups);
-    x = dg_vit_residual(v, x, y, keep);
+    x = dg_vit_residual(v, x, y, keep, 0);
     y = dg_vit_mlp(v, dg_vit_norm(v, x, "norm2", v->eps));
-    return dg_vit_residual(v, x, y, keep);
+    return dg_vit_residual(v, x, y, keep, 1);
 }
 
 /* A decoder block on x [b, n, width] that reads memory [b, m, width]: norm1, attn1 among x; norm2_1 of x and
@@ -178,8 +183,8 @@ static inline DG_UNUSED dg_value dg_vit_cross_block(const dg_vit *v, dg_value x,
 static inline DG_UNUSED dg_value dg_vit_patches(dg_graph *g, dg_value image, int64_t ph, int64_t pw,
                                                 const double mean[3], const double std[3], bool channel_last)
 {
-    double scale[3], shift[3];
-    for (int c = 0; c < 3; c++) {
+    double scale[3] = {1, 1, 1}, shift[3] = {0, 0, 0};
+    for (int c = 0; c < 3 && dg_type_of(g, image).dtype == DG_U8; c++) {
         scale[c] = 1.0 / (255.0 * std[c]);
         shift[c] = -mean[c] / std[c];
     }

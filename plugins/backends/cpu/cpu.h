@@ -48,6 +48,8 @@ void dg_cpu_free(const dg_cpu *cpu, void *p);
 
 /* NULL, or why the node cannot be run. */
 const char *dg_cpu_refusal(const dg_work *work);
+/* Is there an emitter for the op? */
+bool dg_cpu_knows(const char *op);
 bool dg_cpu_supports(void *self, const dg_work *work);
 dg_status dg_cpu_check(void *self, const dg_program *p, dg_complain_function complain, void *user, dg_error *err);
 
@@ -102,7 +104,7 @@ typedef struct dg_cpu_step {
 
 /* Small memory that lives as long as the executable; dg_cpu_pool_free frees it all. */
 typedef struct dg_cpu_pool {
-    const dg_host *host;
+    const dg_cpu *cpu;
     struct dg_cpu_pool_block *head;
 } dg_cpu_pool;
 void *dg_cpu_pool_take(dg_cpu_pool *pool, uint64_t bytes); /* zeroed, 64-byte aligned, or NULL */
@@ -112,7 +114,8 @@ typedef struct dg_cpu_plan {
     dg_cpu *cpu;
     const dg_program *p;
     dg_cpu_value *values; /* [n_values] */
-    dg_cpu_pool pool;     /* plan, args, constants */
+    dg_cpu_pool plan_pool; /* what planning needs; given back after it */
+    dg_cpu_pool pool;      /* args and constants */
     bool dry;             /* which round of emission this is */
     int32_t time;         /* the node being emitted */
     dg_plan_block *scratch; /* [n_scratch] in the order of demand */
@@ -128,8 +131,9 @@ typedef struct dg_cpu_plan {
     dg_error *err;
 } dg_cpu_plan;
 
-/* plan.c: views, chains, and which values need memory of their own. */
+/* plan.c: views, chains, and which values need memory of their own. Then the nodes are emitted. */
 dg_status dg_cpu_plan_values(dg_cpu_plan *c);
+dg_status dg_cpu_plan_emit(dg_cpu_plan *c);
 /* Somebody reads v as dense elements (or, strided, through its view). */
 void dg_cpu_demand(dg_cpu_plan *c, int32_t v, bool strided);
 
@@ -144,35 +148,54 @@ void dg_cpu_chain_load(dg_cpu_plan *c, dg_cpu_chain *chain, int32_t v);
 /* Emits the chain into `out`: dense, or with strides [rank] when these are not NULL. */
 void dg_cpu_chain_emit(dg_cpu_plan *c, const dg_cpu_chain *chain, dg_dtype dtype, void *out, const int64_t *stride);
 
-/* emit.c */
-void dg_cpu_emit(dg_cpu_plan *c, uint32_t n);
+/* emit.c: memory of values, scratch, steps */
+
 /* Pointers to a value's dense elements; NULL in the dry round, where reads and writes are noted. */
-const void *dg_cpu_in(dg_cpu_plan *c, int32_t v);
+const void *dg_cpu_in(dg_cpu_plan *c, int32_t v); /* NULL for v < 0 */
 void *dg_cpu_out(dg_cpu_plan *c, int32_t v);
-/* The memory of v's view's root, to be read through strides. */
+/* The memory of a view's root, to be read through strides. */
 const void *dg_cpu_in_root(dg_cpu_plan *c, int32_t root);
 /* Room for the node being emitted, shared by its steps. */
 void *dg_cpu_scratch(dg_cpu_plan *c, uint64_t bytes);
+/* A copy of a kernel's args that lives as long as the steps; NULL when out of memory. */
 void *dg_cpu_args(dg_cpu_plan *c, const void *args, uint64_t bytes);
 void dg_cpu_add_step(dg_cpu_plan *c, dg_cpu_kernel kernel, const void *args, int64_t units, int64_t grain,
                      int64_t worker_bytes);
+void dg_cpu_add_product(dg_cpu_plan *c, struct dg_cpu_product *product);
+/* args copied, then a step over them. */
+#define DG_CPU_STEP(C, KERNEL, ARGS, UNITS, GRAIN, BYTES)                                                            \
+    dg_cpu_add_step(C, KERNEL, dg_cpu_args(C, &(ARGS), sizeof(ARGS)), UNITS, GRAIN, BYTES)
 void dg_cpu_nomem(dg_cpu_plan *c, uint64_t bytes, const char *what);
+static inline const dg_type *dg_cpu_type(const dg_cpu_plan *c, int32_t v) { return &c->p->values[v].type; }
 
-/* emit_reduce.c */
-void dg_cpu_emit_reduce(dg_cpu_plan *c, uint32_t n, bool max);
-/* y [n] = sum over rows of x [rows, n], f32. */
-void dg_cpu_emit_column_sum(dg_cpu_plan *c, const float *x, int64_t rows, int64_t n, float *y);
-
-/* emit_attention.c */
-void dg_cpu_emit_attention(dg_cpu_plan *c, uint32_t n);
-void dg_cpu_emit_attention_grad(dg_cpu_plan *c, uint32_t n);
-
-/* product.c: matmul and linear by oneDNN */
+/* One emitter an op: emit_rows.c, emit_reduce.c, emit_attention.c, product.c. */
+void dg_cpu_emit_gather(dg_cpu_plan *c, uint32_t n);
+void dg_cpu_emit_scatter_add(dg_cpu_plan *c, uint32_t n);
+void dg_cpu_emit_reduce_sum(dg_cpu_plan *c, uint32_t n);
+void dg_cpu_emit_reduce_max(dg_cpu_plan *c, uint32_t n);
+void dg_cpu_emit_argmax(dg_cpu_plan *c, uint32_t n);
+void dg_cpu_emit_top_k(dg_cpu_plan *c, uint32_t n);
 void dg_cpu_emit_matmul(dg_cpu_plan *c, uint32_t n);
 void dg_cpu_emit_linear(dg_cpu_plan *c, uint32_t n);
-dg_status dg_cpu_product_run(struct dg_cpu_product *p, dg_error *err);
+void dg_cpu_emit_layer_norm(dg_cpu_plan *c, uint32_t n);
+void dg_cpu_emit_layer_norm_grad(dg_cpu_plan *c, uint32_t n);
+void dg_cpu_emit_softmax(dg_cpu_plan *c, uint32_t n);
+void dg_cpu_emit_attention(dg_cpu_plan *c, uint32_t n);
+void dg_cpu_emit_attention_grad(dg_cpu_plan *c, uint32_t n);
+void dg_cpu_emit_normalize(dg_cpu_plan *c, uint32_t n);
+void dg_cpu_emit_normalize_grad(dg_cpu_plan *c, uint32_t n);
+void dg_cpu_emit_cross_entropy(dg_cpu_plan *c, uint32_t n);
+void dg_cpu_emit_cross_entropy_grad(dg_cpu_plan *c, uint32_t n);
+void dg_cpu_emit_patchify(dg_cpu_plan *c, uint32_t n);
+void dg_cpu_emit_adamw(dg_cpu_plan *c, uint32_t n);
+
+/* Sum or maximum over the middle of x [outer, n, inner], into y [outer, inner] of y_dtype. */
+void dg_cpu_emit_reduction(dg_cpu_plan *c, const void *x, int32_t x_dtype, int64_t outer, int64_t n, int64_t inner, void *y,
+                           int32_t y_dtype, bool max);
+
+/* product.c */
+dg_status dg_cpu_product_run(dg_cpu *cpu, struct dg_cpu_product *p, char *workers, uint64_t stride, dg_error *err);
 void dg_cpu_products_free(dg_cpu_plan *c);
-bool dg_cpu_has_bf16_products(dg_cpu *cpu);
 
 /* compile.c */
 dg_status dg_cpu_memory(void *self, const dg_program *p, dg_memory_need *out, dg_error *err);

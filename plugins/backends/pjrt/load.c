@@ -3,6 +3,7 @@
 #include "pjrt.h"
 
 #include <dlfcn.h>
+#include <glob.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -44,13 +45,15 @@ static const struct {
 #undef NEED
 };
 
-/* The plugins that have a name, the variables that may say where they are, and their usual file name. */
+/* The plugins that have a name, the variables that may say where they are, their usual file name, and the
+ * files that a machine with such a device has: without one, libtpu asks the network for minutes before it
+ * gives up. */
 static const struct {
-    const char *word, *variables[3], *file;
+    const char *word, *variables[3], *file, *devices[3];
 } known[] = {
-    {"cpu", {"DIGPT_PJRT_CPU"}, "xla_cpu_pjrt.so"},
-    {"tpu", {"DIGPT_PJRT_TPU", "TPU_LIBRARY_PATH"}, "libtpu.so"},
-    {"cuda", {"DIGPT_PJRT_CUDA"}, "xla_cuda_plugin.so"},
+    {"cpu", {"DIGPT_PJRT_CPU"}, "xla_cpu_pjrt.so", {NULL}},
+    {"tpu", {"DIGPT_PJRT_TPU", "TPU_LIBRARY_PATH"}, "libtpu.so", {"/dev/accel*", "/dev/vfio/[0-9]*"}},
+    {"cuda", {"DIGPT_PJRT_CUDA"}, "xla_cuda_plugin.so", {"/dev/nvidia[0-9]*"}},
 };
 
 /* The folder of this backend's own shared object; "" if it cannot be told. */
@@ -107,6 +110,24 @@ static dg_status open_object(const char *path, size_t k, void **object, dg_error
             known[k].word, path, DIGPT_PJRT_HOME, why ? why : "", known[k].variables[0]);
     return dg_fail_key(err, DG_ERR_FORMAT, "backend.plugin", "cannot load the PJRT plugin %s: %s", path,
                        why ? why : "no reason given");
+}
+
+/* Is there a device for the plugin known[k]? */
+static dg_status check_devices(size_t k, dg_error *err)
+{
+    for (const char *const *pattern = known[k].devices; *pattern; pattern++) {
+        glob_t found;
+        int missing = glob(*pattern, 0, NULL, &found);
+        if (missing == 0) {
+            globfree(&found);
+            return DG_OK;
+        }
+    }
+    if (!known[k].devices[0]) return DG_OK;
+    return dg_fail_key(err, DG_ERR_NOT_FOUND, "backend.plugin",
+                       "the PJRT plugin for %s is here, but this machine has no such device (no %s%s%s)",
+                       known[k].word, known[k].devices[0], known[k].devices[1] ? ", no " : "",
+                       known[k].devices[1] ? known[k].devices[1] : "");
 }
 
 /* The version and every function of `needed`. */
@@ -166,22 +187,17 @@ dg_status dg_pjrt_load(const char *plugin, const PJRT_Api **api, dg_error *err)
     else
         snprintf(path, sizeof path, "%s", plugin);
     DG_TRY(open_object(path, k, &object, err));
+    if (k < n) DG_TRY(check_devices(k, err));
     const PJRT_Api *(*get)(void) = NULL;
     *(void **)&get = dlsym(object, "GetPjrtApi"); /* POSIX's way around C's function pointers */
-    const PJRT_Api *table = get ? get() : NULL;
-    dg_status status = DG_OK;
     if (!get)
-        status = dg_fail_key(err, DG_ERR_FORMAT, "backend.plugin",
-                             "%s is not a PJRT plugin: it has no function GetPjrtApi", path);
-    else if (!table)
-        status = dg_fail_key(err, DG_ERR_FORMAT, "backend.plugin",
-                             "%s: GetPjrtApi gave no table of functions", path);
-    else
-        status = check_table(path, table, err);
-    if (status != DG_OK) {
-        dlclose(object);
-        return status;
-    }
+        return dg_fail_key(err, DG_ERR_FORMAT, "backend.plugin",
+                           "%s is not a PJRT plugin: it has no function GetPjrtApi", path);
+    const PJRT_Api *table = get();
+    if (!table)
+        return dg_fail_key(err, DG_ERR_FORMAT, "backend.plugin", "%s: GetPjrtApi gave no table of functions",
+                           path);
+    DG_TRY(check_table(path, table, err));
     if (initialize(table, err) != DG_OK) return dg_fail_in(err, "PJRT plugin %s", path);
     *api = table;
     return DG_OK;

@@ -284,7 +284,7 @@ dg_status digpt_encode(void *self, dg_graph *g, dg_value image, int64_t layer, d
     x = dg_tap(g, dg_add(g, join(g, token, x), pos), "enc_in"); // [batch, 1 + patches, width]
     for (int64_t i = 0; i < n_blocks; i++) {
         dg_value kept = keep;
-        if (dg_is_value(keep)) kept = dg_slice(g, keep, DG_LIST(0, i), DG_LIST(batch, i + 1)); // [batch, 1]
+        if (dg_is_value(keep)) kept = dg_slice(g, keep, DG_LIST(0, 2 * i), DG_LIST(batch, 2 * i + 2)); // [batch, 2]
         v.layer = (int32_t)i + 1;
         dg_push(g, "blocks.%d", (int)i);
         x = dg_tap(g, dg_vit_block(&v, x, DG_VIT_ALL, kept), "block.%d", (int)i);
