@@ -20,7 +20,7 @@ static int print_json(const dg_bench *b)
     dg_row_int(&row, "batch", b->batch);
     dg_row_int(&row, "steps", b->steps);
     if (row.failed) line.failed = true;
-    dg_str_printf(&line, "{%s}\n", row.text ? row.text : "");
+    dg_str_printf(&line, "%s}\n", row.text ? row.text : "{");
     dg_str_free(&row);
     return cli_print(&line);
 }

@@ -34,6 +34,17 @@ foreach(source ${test_sources})
   set_tests_properties(${name} PROPERTIES TIMEOUT 300 ENVIRONMENT "DIGPT_PLUGIN_PATH=${DIGPT_PLUGIN_OUTPUT}")
 endforeach()
 
+# What `cmake --install` places is enough to run, and to build a plugin.
+add_test(NAME project-install COMMAND ${CMAKE_SOURCE_DIR}/tests/project/install ${CMAKE_BINARY_DIR})
+
+# Our own plugins are what `digpt check` asks of everybody's.
+foreach(target ${plugin_targets})
+  if(NOT target MATCHES "^module-")
+    add_test(NAME check-${target} COMMAND digpt check --time-limit 200 $<TARGET_FILE:${target}>)
+    set_tests_properties(check-${target} PROPERTIES TIMEOUT 600)
+  endif()
+endforeach()
+
 # digpt-reference compares a build with recorded tensors of the official code; `given` is its own tokenizer.
 add_library(module-given MODULE tests/reference/given.c)
 target_link_libraries(module-given PRIVATE digpt-sdk)

@@ -203,11 +203,17 @@ static dg_status set_up(dg_loader *l, dg_error *err)
     return start_workers(l, err);
 }
 
+int64_t dg_loader_count(const dg_loader_config *config, const dg_source *source)
+{
+    const int64_t n = dg_source_count(source);
+    return config->limit > 0 && config->limit < n ? config->limit : n;
+}
+
 dg_status dg_loader_open(const dg_loader_config *config, const dg_source *source, dg_loader **loader,
                          dg_error *err)
 {
     const dg_sampler sampler = {.seed = config->seed,
-                                .count = dg_source_count(source),
+                                .count = dg_loader_count(config, source),
                                 .batch = config->batch,
                                 .rank = config->rank,
                                 .world = config->world,

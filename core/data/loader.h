@@ -28,6 +28,7 @@ typedef struct dg_loader_config {
     uint64_t view_seed; /* of crops and flips */
     int32_t batch;      /* samples a step on this rank */
     int32_t rank, world;
+    int64_t limit;      /* only the samples below this id; 0: all */
     bool shuffle;       /* training: true */
     bool drop_last;     /* training: true; evaluation: false, padded with valid = 0 */
     int64_t first_step; /* global step of the first batch: a resume starts anywhere */
@@ -83,6 +84,8 @@ typedef struct dg_loader_stats {
     double elapsed_seconds;  /* since the first dg_loader_next, up to the end of the latest */
 } dg_loader_stats;
 
+/* Samples an epoch goes over. */
+int64_t dg_loader_count(const dg_loader_config *config, const dg_source *source);
 /* Starts the workers. The source must outlive the loader. */
 dg_status dg_loader_open(const dg_loader_config *config, const dg_source *source, dg_loader **loader,
                          dg_error *err);

@@ -135,17 +135,17 @@ static dg_status add_folder(dg_registry *r, const char *path, const char *from, 
     return s;
 }
 
-static dg_status add_path(dg_registry *r, const char *path, const char *from, absent absent, dg_error *err)
+static dg_status add_path(dg_registry *r, const char *path, const char *from, absent if_absent, dg_error *err)
 {
     struct stat st;
     if (stat(path, &st) == 0)
         return S_ISDIR(st.st_mode) ? add_folder(r, path, from, err)
-                                   : add_file(r, path, from, absent == ABSENT_ERROR, err);
-    if (absent == ABSENT_FINE) return DG_OK;
+                                   : add_file(r, path, from, if_absent == ABSENT_ERROR, err);
+    if (if_absent == ABSENT_FINE) return DG_OK;
     dg_error why = DG_ERROR_INIT;
     dg_fail(&why, errno == ENOENT ? DG_ERR_NOT_FOUND : DG_ERR_IO, "plugin path '%s' (%s): %s", path, from,
             strerror(errno));
-    if (absent == ABSENT_ERROR) return dg_fail(err, (dg_status)why.code, "%s", why.message);
+    if (if_absent == ABSENT_ERROR) return dg_fail(err, (dg_status)why.code, "%s", why.message);
     dg_plugin_file *f = new_file(r, path, from);
     return f ? refuse(r, f, &why, err) : no_memory(err);
 }

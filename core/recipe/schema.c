@@ -95,12 +95,35 @@ static const dg_param_spec optimizer[] = {
              INFINITY, NULL),
 };
 
+static const char *const pools[] = {"mean", "class", NULL};
+
+/* Defaults are the official fine-tuning's of ViT-B, whose optimizer is set in the recipes. */
+static const dg_param_spec finetune[] = {
+    DG_PARAM(INT, "classes", "0", "", "classes of the head; 0: as many as the training data has", 0, 1000000, NULL),
+    DG_PARAM(CHOICE, "pool", "mean", "", "what the head reads: the mean of the patch tokens, or the class token",
+             0, 0, pools),
+    DG_PARAM(FLOAT, "layer_decay", "0.65", "", "learning rate of a block over that of the next one", 0.01, 1, NULL),
+    DG_PARAM(FLOAT, "drop_path", "0.1", "", "probability of dropping a branch of the last block, less before it", 0,
+             0.99, NULL),
+    DG_PARAM(FLOAT, "mixup", "0.8", "", "alpha of mixup; 0: none", 0, 100, NULL),
+    DG_PARAM(FLOAT, "cutmix", "1.0", "", "alpha of cutmix; 0: none", 0, 100, NULL),
+    DG_PARAM(FLOAT, "mix_switch", "0.5", "", "share of cutmix where both are on", 0, 1, NULL),
+    DG_PARAM(FLOAT, "mix_probability", "1", "", "share of batches that are mixed", 0, 1, NULL),
+    DG_PARAM(FLOAT, "smoothing", "0.1", "", "label smoothing", 0, 0.99, NULL),
+    DG_PARAM(STRING, "randaugment", "rand-m9-mstd0.5-inc1", "", "policy as timm writes it; none: \"\"", 0, 0, NULL),
+    DG_PARAM(FLOAT, "colour_jitter", "0", "", "strength of brightness, contrast and saturation changes", 0, 1, NULL),
+    DG_PARAM(FLOAT, "erase", "0.25", "", "probability of random erasing", 0, 1, NULL),
+    DG_PARAM(FLOAT, "head_std", "2e-5", "", "standard deviation of the head's first weights", 0, 1, NULL),
+    DG_PARAM(INT, "evaluate_every", "1", "epochs", "between two evaluations on data.val_path", 1, 1000000, NULL),
+    DG_PARAM(INT, "evaluate_batch", "0", "images", "batch of an evaluation; 0: data.batch", 0, 65536, NULL),
+};
+
 static void check_top(const dg_recipe *r, dg_diagnostics *diags)
 {
-    if (strcmp(dg_recipe_string(r, "task"), "pretrain") != 0)
+    const char *task = dg_recipe_string(r, "task");
+    if (strcmp(task, "pretrain") != 0 && strcmp(task, "finetune") != 0)
         dg_diagnose(diags, DG_SEVERITY_ERROR, dg_recipe_where(r, "task"),
-                    "task: '%s' is not there yet in this version; 'pretrain' is",
-                    dg_recipe_string(r, "task"));
+                    "task: '%s' is not there yet in this version; 'pretrain' and 'finetune' are", task);
 }
 
 /* Two numbers, the least and the most. */
@@ -135,6 +158,7 @@ static const dg_section sections[] = {
     {"loss", "how far a prediction is from its token", NULL, 0, false, NULL, NULL},
     {"backend", "what runs the program", NULL, 0, false, "cpu", NULL},
     {"train", "length, precision, logs and checkpoints of the run", ROWS(train), false, NULL, NULL},
+    {"finetune", "classification on the encoder; task finetune", ROWS(finetune), false, NULL, NULL},
     {"optimizer", "how weights are updated", ROWS(optimizer), false, NULL, NULL},
 };
 

@@ -139,7 +139,7 @@ static dg_status write_state(const char *path, const dg_progress *p, dg_error *e
     dg_row_number(&row, "window_norm", p->window_norm);
     for (int i = 0; i < DG_MAX_PREDICTIONS; i++) dg_row_number(&row, window_key(i), p->window_parts[i]);
     dg_row_text(&row, "recipe", p->recipe);
-    dg_str_printf(&text, "{%s}\n", row.text ? row.text : "");
+    dg_str_printf(&text, "%s}\n", row.text ? row.text : "{");
     dg_status s = dg_str_check(&row, err);
     if (s == DG_OK) s = dg_str_check(&text, err);
     if (s == DG_OK) s = dg_file_write_atomic(path, text.text, text.length, err);

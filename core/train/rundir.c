@@ -75,7 +75,7 @@ dg_status dg_rundir_describe(const char *dir, const dg_parts *parts, const dg_ru
     }
     dg_row_int(&row, "processors", sysconf(_SC_NPROCESSORS_ONLN));
     if (row.failed || line.failed) text.failed = true;
-    dg_str_printf(&text, "{%s}\n", row.text ? row.text : "");
+    dg_str_printf(&text, "%s}\n", row.text ? row.text : "{");
     dg_str_free(&row);
     dg_str_free(&line);
     return write_text(dir, "run.json", &text, err);

@@ -51,8 +51,8 @@ static dg_status build(void *self, dg_graph *g, dg_value prediction, dg_value ta
     return dg_graph_error(g, err); // the first error of all the calls above, if there was one
 }
 
-static const dg_loss_interface interface = {
-    .struct_size = sizeof interface,
+static const dg_loss_interface charbonnier_interface = {
+    .struct_size = sizeof charbonnier_interface,
     .targets = DG_TARGET_CONTINUOUS,
     .create = create,
     .destroy = destroy,
@@ -65,7 +65,7 @@ static const dg_factory factories[] = {{
     .name = "charbonnier",
     .help = "a smooth absolute difference",
     .params = schema,
-    .interface = &interface,
+    .interface = &charbonnier_interface,
 }};
 
 DG_PLUGIN("org.example.charbonnier", "1.0.0", DG_LOSS_INTERFACE, factories)

@@ -75,7 +75,8 @@ static void a_missing_name_is_answered_with_the_nearest_and_the_list(void **stat
     dg_error err;
     dg_component_ref ref;
     dg_registry *r = REGISTRY(MODULES "good.so", MODULES "refuses.so");
-    ASSERT_FAILS(dg_registry_find(r, "loss", "goood", &ref, &err), DG_ERR_NOT_FOUND, "there is no loss 'goood'; did you mean 'good'? There are: good");
+    ASSERT_FAILS(dg_registry_find(r, "loss", "goood", &ref, &err), DG_ERR_NOT_FOUND,
+                 "there is no loss 'goood'; did you mean 'good'? There are: good");
     ASSERT_FAILS(dg_registry_find(r, "loss", "something", &ref, &err), DG_ERR_NOT_FOUND,
                  "there is no loss 'something'; there are: good (1 plugin file could not be used: see digpt "
                  "plugins --why)");

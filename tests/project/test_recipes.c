@@ -102,7 +102,7 @@ static void every_recipe_says_what_it_is_and_builds_its_forward_pass(void **stat
     dg_arena_free(&arena);
 }
 
-/* Ren et al., ICML 2024, section 4.1 and its code. */
+/* Ren et al., ICML 2024, and its code. */
 static void imagenet_recipes_have_the_published_schedule(void **state)
 {
     (void)state;

@@ -86,7 +86,7 @@ static void every_error_is_listed_at_once_with_its_place(void **state)
              "a.yaml:1:1: error: unknown key 'sede'; did you mean 'seed'?\n"
              "a.yaml:2:1: error: unknown key 'batch' at the top level; did you mean 'data.batch'?\n"
              "a.yaml:3:1: error: unknown key 'zebra'; known are: extends, data, tokenizer, model, loss, "
-             "backend, train, "
+             "backend, train, finetune, "
              "optimizer, task, name, seed, output, plugins\n"
              "a.yaml:5:11: error: data.source: 'synthetics' is not one of: folder, tar, list, synthetic; did "
              "you mean "
@@ -112,7 +112,7 @@ static void rules_between_keys_are_checked(void **state)
     write_text("a.yaml", "task: probe\nmodel: {name: vit}\n");
     load_bad("a.yaml", NULL, 0,
              "a.yaml: error: 'data.path' is required when data.source is 'folder'\n"
-             "a.yaml:1:7: error: task: 'probe' is not there yet in this version; 'pretrain' is\n");
+             "a.yaml:1:7: error: task: 'probe' is not there yet in this version; 'pretrain' and 'finetune' are\n");
     write_text("a.yaml", "model: {name: vit}\ndata:\n  source: tar\n  crop_ratio: [2, 1]\n");
     load_bad("a.yaml", NULL, 0,
              "a.yaml:2:1: error: 'data.path' is required when data.source is 'tar'\n"

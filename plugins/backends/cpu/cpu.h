@@ -161,7 +161,7 @@ void *dg_cpu_scratch(dg_cpu_plan *c, uint64_t bytes);
 void *dg_cpu_args(dg_cpu_plan *c, const void *args, uint64_t bytes);
 void dg_cpu_add_step(dg_cpu_plan *c, dg_cpu_kernel kernel, const void *args, int64_t units, int64_t grain,
                      int64_t worker_bytes);
-void dg_cpu_add_product(dg_cpu_plan *c, struct dg_cpu_product *product);
+void dg_cpu_add_product(dg_cpu_plan *c, struct dg_cpu_product *product, int64_t worker_bytes);
 /* args copied, then a step over them. */
 #define DG_CPU_STEP(C, KERNEL, ARGS, UNITS, GRAIN, BYTES)                                                            \
     dg_cpu_add_step(C, KERNEL, dg_cpu_args(C, &(ARGS), sizeof(ARGS)), UNITS, GRAIN, BYTES)
@@ -194,7 +194,7 @@ void dg_cpu_emit_reduction(dg_cpu_plan *c, const void *x, int32_t x_dtype, int64
                            int32_t y_dtype, bool max);
 
 /* product.c */
-dg_status dg_cpu_product_run(dg_cpu *cpu, struct dg_cpu_product *p, char *workers, uint64_t stride, dg_error *err);
+dg_status dg_cpu_product_run(struct dg_cpu_product *p, char *workers, uint64_t stride, dg_error *err);
 void dg_cpu_products_free(dg_cpu_plan *c);
 
 /* compile.c */

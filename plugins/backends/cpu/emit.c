@@ -128,12 +128,21 @@ static void add(dg_cpu_plan *c, dg_cpu_step step)
     c->steps[c->n_steps++] = step;
 }
 
+static void need_worker_bytes(dg_cpu_plan *c, int64_t n)
+{
+    uint64_t bytes = ((uint64_t)n + 63) / 64 * 64;
+    if (bytes > c->worker_bytes) c->worker_bytes = bytes;
+}
+
 void dg_cpu_add_step(dg_cpu_plan *c, dg_cpu_kernel kernel, const void *args, int64_t units, int64_t grain,
                      int64_t worker_bytes)
 {
-    uint64_t bytes = ((uint64_t)worker_bytes + 63) / 64 * 64;
-    if (bytes > c->worker_bytes) c->worker_bytes = bytes;
+    need_worker_bytes(c, worker_bytes);
     add(c, (dg_cpu_step){.kernel = kernel, .args = args, .units = units, .grain = grain > 0 ? grain : 1});
 }
 
-void dg_cpu_add_product(dg_cpu_plan *c, struct dg_cpu_product *product) { add(c, (dg_cpu_step){.product = product}); }
+void dg_cpu_add_product(dg_cpu_plan *c, struct dg_cpu_product *product, int64_t worker_bytes)
+{
+    need_worker_bytes(c, worker_bytes);
+    add(c, (dg_cpu_step){.product = product});
+}

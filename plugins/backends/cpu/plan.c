@@ -137,7 +137,7 @@ static void emit_concat(dg_cpu_plan *c, uint32_t i)
     }
 }
 
-static void emit_iota(dg_cpu_plan *c, const dg_program_node *n, const dg_type *t, char *out)
+static void emit_iota(const dg_program_node *n, const dg_type *t, char *out)
 {
     dg_cpu_view v = dg_cpu_dense_view(n->out, t);
     int64_t axis = dg_cpu_int(n, "axis"), count = dg_type_count(t);
@@ -170,7 +170,7 @@ static void emit_constant(dg_cpu_plan *c, uint32_t i)
     if (!value->memory)
         dg_cpu_nomem(c, bytes, "a constant");
     else if (strcmp(n->op, "iota") == 0)
-        emit_iota(c, n, t, value->memory);
+        emit_iota(n, t, value->memory);
     else
         memcpy(value->memory, dg_cpu_attr(n, "data")->v.bytes, (size_t)bytes);
 }

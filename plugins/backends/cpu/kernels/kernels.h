@@ -181,11 +181,11 @@ typedef struct dg_cpu_adamw {
     float beta1, beta2, one_less_beta1, one_less_beta2, eps, lr_scale, decay;
 } dg_cpu_adamw;
 
-/* bf16 to f32 (widen) and back, with row strides: for machines without bf16 products. Units: rows. */
+/* count elements: widen: bf16 to f32; narrow: f32 to bf16; copy: f32; zero: f32 zeros. Units: DG_CPU_BLOCK elements. */
 typedef struct dg_cpu_recode {
     const void *x;
     void *y;
-    int64_t width, x_stride, y_stride; /* elements */
+    int64_t count;
 } dg_cpu_recode;
 
 /* ---- attention (attention.c) */
@@ -219,7 +219,7 @@ typedef struct dg_cpu_kernels {
     /* Units: attention: batch * heads; its gradient: the same, or heads when one bias serves all samples. */
     dg_cpu_kernel expr, layer_norm, layer_norm_grad, softmax, normalize, normalize_grad, cross_entropy,
         cross_entropy_grad, reduce_inner, reduce_outer, argmax, top_k, gather, scatter_sort, scatter_add, patchify, adamw,
-        widen, narrow, attention, attention_grad;
+        widen, narrow, copy, zero, attention, attention_grad;
     /* Bytes of scratch a worker. */
     int64_t (*attention_scratch)(const dg_cpu_attention *a, bool gradient);
 } dg_cpu_kernels;

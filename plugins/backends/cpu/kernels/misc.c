@@ -115,20 +115,44 @@ void DG_CPU(adamw)(const void *args, void *scratch, int64_t begin, int64_t end)
 
 /* ---- f32 and bf16 */
 
+/* The elements [from, to) of the units [begin, end). */
+static int64_t until(const dg_cpu_recode *a, int64_t end)
+{
+    return end * DG_CPU_BLOCK < a->count ? end * DG_CPU_BLOCK : a->count;
+}
+
 DG_CPU_DECLARE(widen)
 void DG_CPU(widen)(const void *args, void *scratch, int64_t begin, int64_t end)
 {
     const dg_cpu_recode *a = args;
+    int64_t from = begin * DG_CPU_BLOCK, to = until(a, end);
     (void)scratch;
-    for (int64_t r = begin; r < end; r++)
-        dg_cpu_floats(a->x, DG_BF16, r * a->x_stride, a->width, (float *)a->y + r * a->y_stride);
+    dg_cpu_floats(a->x, DG_BF16, from, to - from, (float *)a->y + from);
 }
 
 DG_CPU_DECLARE(narrow)
 void DG_CPU(narrow)(const void *args, void *scratch, int64_t begin, int64_t end)
 {
     const dg_cpu_recode *a = args;
+    int64_t from = begin * DG_CPU_BLOCK, to = until(a, end);
     (void)scratch;
-    for (int64_t r = begin; r < end; r++)
-        dg_cpu_put(a->y, DG_BF16, r * a->y_stride, (const float *)a->x + r * a->x_stride, a->width);
+    dg_cpu_put(a->y, DG_BF16, from, (const float *)a->x + from, to - from);
+}
+
+DG_CPU_DECLARE(copy)
+void DG_CPU(copy)(const void *args, void *scratch, int64_t begin, int64_t end)
+{
+    const dg_cpu_recode *a = args;
+    int64_t from = begin * DG_CPU_BLOCK, to = until(a, end);
+    (void)scratch;
+    dg_cpu_put(a->y, DG_F32, from, (const float *)a->x + from, to - from);
+}
+
+DG_CPU_DECLARE(zero)
+void DG_CPU(zero)(const void *args, void *scratch, int64_t begin, int64_t end)
+{
+    const dg_cpu_recode *a = args;
+    int64_t from = begin * DG_CPU_BLOCK, to = until(a, end);
+    (void)scratch;
+    memset((float *)a->y + from, 0, (size_t)(to - from) * sizeof(float));
 }

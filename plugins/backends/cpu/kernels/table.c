@@ -23,6 +23,8 @@ DG_CPU_DECLARE(patchify)
 DG_CPU_DECLARE(adamw)
 DG_CPU_DECLARE(widen)
 DG_CPU_DECLARE(narrow)
+DG_CPU_DECLARE(copy)
+DG_CPU_DECLARE(zero)
 DG_CPU_DECLARE(attention)
 DG_CPU_DECLARE(attention_grad)
 int64_t DG_CPU(attention_scratch)(const dg_cpu_attention *a, bool gradient);
@@ -50,6 +52,8 @@ const dg_cpu_kernels DG_CPU(kernels) = {
     .adamw = DG_CPU(adamw),
     .widen = DG_CPU(widen),
     .narrow = DG_CPU(narrow),
+    .copy = DG_CPU(copy),
+    .zero = DG_CPU(zero),
     .attention = DG_CPU(attention),
     .attention_grad = DG_CPU(attention_grad),
     .attention_scratch = DG_CPU(attention_scratch),

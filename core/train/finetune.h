@@ -1,0 +1,28 @@
+/* finetune.h - the task `finetune`: what its recipe section means, its draws, its evaluation.
+ *
+ * Drawn per sample from its ordinal: drop path and erasing; per batch from the step: mixup and cutmix. */
+#ifndef DG_TRAIN_FINETUNE_H
+#define DG_TRAIN_FINETUNE_H
+
+#include "train/classify.h"
+#include "train/inputs.h"
+
+typedef struct dg_finetune {
+    dg_classify_spec classify;
+    double layer_decay;
+    double drop_path;
+    double mixup, cutmix, mix_switch, mix_probability;
+    double erase;
+    const char *randaugment; /* NULL: none */
+    double colour_jitter;
+    uint64_t seed;
+    int64_t image_h, image_w, depth;
+} dg_finetune;
+
+/* classes: those of the training data, for finetune.classes 0. */
+dg_status dg_finetune_read(const dg_parts *parts, int64_t classes, dg_finetune *f, dg_error *err);
+
+/* A fill function for dg_inputs: "drop_path", "erase_box", "erase_noise", "mix". */
+dg_status dg_finetune_fill(void *f, const char *name, const dg_batch *batch, void *dst, size_t bytes, dg_error *err);
+
+#endif
