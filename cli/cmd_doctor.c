@@ -1,7 +1,6 @@
 /* cmd_doctor.c - `digpt doctor`: what this machine offers, what is missing, what to do. */
 #include "cli.h"
 
-#include <cjson/cJSON.h>
 #include <errno.h>
 #include <jpeglib.h>
 #include <png.h>
@@ -11,7 +10,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 #include <yaml.h>
-#include <zip.h>
+#include <zlib.h>
 
 #include "digpt/backend.h"
 
@@ -118,9 +117,9 @@ static void report_libraries(report *r)
     dg_str_puts(&r->advice, "Decoding is several times faster with libjpeg-turbo: install its development "
                             "files and build again.\n");
 #endif
-    dg_str_printf(&r->rows, "libraries\t%s, libpng %s, libyaml %s, libzip %s, cJSON %s, xxHash %u.%u.%u\n",
-                  jpeg, png_get_libpng_ver(NULL), yaml_get_version_string(), zip_libzip_version(),
-                  cJSON_Version(), x / 10000, x / 100 % 100, x % 100);
+    dg_str_printf(&r->rows, "libraries\t%s, libpng %s, libyaml %s, zlib %s, xxHash %u.%u.%u\n", jpeg,
+                  png_get_libpng_ver(NULL), yaml_get_version_string(), zlibVersion(), x / 10000, x / 100 % 100,
+                  x % 100);
 }
 
 static void report_terminal(report *r)

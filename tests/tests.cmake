@@ -51,7 +51,8 @@ target_link_libraries(module-given PRIVATE digpt-sdk)
 set_target_properties(module-given PROPERTIES PREFIX "" OUTPUT_NAME given
   LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/reference)
 add_executable(digpt-reference tests/reference/main.c tests/reference/check.c tests/reference/session.c
-  tests/reference/pretrain.c tests/reference/clip.c tests/reference/images.c tests/reference/tables.c)
+  tests/reference/recorded.c
+  tests/reference/pretrain.c tests/reference/mae.c tests/reference/clip.c tests/reference/images.c tests/reference/tables.c)
 target_link_libraries(digpt-reference PRIVATE digpt-core)
 target_compile_definitions(digpt-reference PRIVATE
   DIGPT_REFERENCE_PLUGINS="${CMAKE_BINARY_DIR}/tests/reference")

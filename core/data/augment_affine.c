@@ -1,19 +1,17 @@
-/* augment_affine.c - affine maps of a picture, see augment_pixels.h. In f64 and in Pillow's order of operations,
- * because truncation shows every last bit.
+/* augment_affine.c - affine maps of a picture, see augment_pixels.h. In f64 and in Pillow's order of
+ * operations, because truncation shows every last bit.
  *
- * A row of output is made in whole-row loops, of which the compiler makes vectors: where each pixel comes from;
- * the four taps gathered; cubics along x for as many lines as are needed; a cubic along y. A pixel is four lanes,
- * the fourth never used. Shears and translations leave one axis exact, and what is exact is copied. */
+ * A row of output is made in whole-row loops, of which the compiler makes vectors: where each pixel comes
+ * from; the four taps gathered; cubics along x for as many lines as are needed; a cubic along y. A pixel is
+ * four lanes, the fourth never used. Shears and translations leave one axis exact, and what is exact is
+ * copied. */
 #include "augment_pixels.h"
 
-#include <math.h>
-
 #include "augment_parts.h"
+#include "vector_width.h"
 
 #define TAPS 4
 #define MARGIN 2 /* columns that the border goes on for on both sides: taps reach from -2 to width + 1 */
-
-#include "vector_width.h"
 
 /* One picture's plan; all pointers are into the scratch. */
 typedef struct affine {
@@ -77,39 +75,46 @@ static void widen(const affine *a, const uint8_t *rgb)
     }
 }
 
-/* Sets column, line, dx, dy, outside of output row y. */
-static void locate(const affine *a, const double m[6], int32_t y, bool *along_x, bool *along_y)
+/* Of output row y: column, line and outside, and dx and dy in the first `width` places of theirs. */
+FOR_EACH_VECTOR_WIDTH
+static void locate(const double m[6], int32_t y, int32_t height, int32_t width, int32_t *restrict column,
+                   int32_t *restrict line, double *restrict dx, double *restrict dy,
+                   uint8_t *restrict outside)
 {
     const double yc = y + 0.5;
-    *along_x = *along_y = false;
-    for (int32_t x = 0; x < a->width; x++) {
-        const double xc = x + 0.5;
-        double xs = m[0] * xc + m[1] * yc + m[2], ys = m[3] * xc + m[4] * yc + m[5];
-        a->outside[x] = !(xs >= 0 && xs < a->width && ys >= 0 && ys < a->height);
-        if (a->outside[x]) xs = ys = 0.5;
-        xs -= 0.5;
-        ys -= 0.5;
-        const double column = floor(xs), line = floor(ys), dx = xs - column, dy = ys - line;
-        a->column[x] = (int32_t)column;
-        a->line[x] = (int32_t)line;
-        for (int c = 0; c < 4; c++) {
-            a->dx[4 * x + c] = dx;
-            a->dy[4 * x + c] = dy;
-        }
-        *along_x = *along_x || dx != 0;
-        *along_y = *along_y || dy != 0;
+    for (int32_t x = 0; x < width; x++) {
+        const double xc = x + 0.5, xs = m[0] * xc + m[1] * yc + m[2], ys = m[3] * xc + m[4] * yc + m[5];
+        const bool inside = (xs >= 0) & (xs < width) & (ys >= 0) & (ys < height);
+        const double xi = (inside ? xs : 0.5) - 0.5, yi = (inside ? ys : 0.5) - 0.5;
+        const int32_t xt = (int32_t)xi, yt = (int32_t)yi, xf = xt - (xi < xt), yf = yt - (yi < yt);
+        outside[x] = !inside;
+        column[x] = xf;
+        line[x] = yf;
+        dx[x] = xi - xf;
+        dy[x] = yi - yf;
     }
 }
 
+/* d [n] -> d [n, 4], each four times over. False when all are 0. */
+static bool spread(double *d, int32_t n)
+{
+    bool any = false;
+    for (int32_t i = n - 1; i >= 0; i--) {
+        const double v = d[i];
+        any |= v != 0;
+        for (int c = 0; c < 4; c++) d[4 * i + c] = v;
+    }
+    return any;
+}
+
 /* taps[0..count) of the line `down` below each pixel's own, from the column `from` before it on. */
-static void gather(const affine *a, int32_t down, int32_t from, int32_t count)
+static inline void gather(const affine *a, int32_t down, int32_t from, int32_t count)
 {
     const int32_t last = a->height - 1;
     const size_t row = (size_t)a->width * 4;
     for (int32_t x = 0; x < a->width; x++) {
         const int32_t y = a->line[x] + down, line = y < 0 ? 0 : y > last ? last : y;
-        const uint8_t *in =
-            a->wide + (size_t)line * a->stride + (size_t)(a->column[x] + MARGIN - from) * 4;
+        const uint8_t *in = a->wide + (size_t)line * a->stride + (size_t)(a->column[x] + MARGIN - from) * 4;
         for (int32_t t = 0; t < count; t++) memcpy(a->taps + (size_t)t * row + (size_t)x * 4, in + 4 * t, 4);
     }
 }
@@ -181,8 +186,8 @@ dg_status dg_affine(dg_pixels p, const double m[6], const uint8_t fill[3], dg_sc
     widen(&a, p.rgb);
     uint8_t *out = p.rgb;
     for (int32_t y = 0; y < p.height; y++) {
-        bool along_x, along_y;
-        locate(&a, m, y, &along_x, &along_y);
+        locate(m, y, a.height, a.width, a.column, a.line, a.dx, a.dy, a.outside);
+        const bool along_x = spread(a.dx, a.width), along_y = spread(a.dy, a.width);
         const uint8_t *row = interpolate(&a, along_x, along_y);
         for (int32_t x = 0; x < p.width; x++, out += 3) memcpy(out, a.outside[x] ? fill : row + 4 * x, 3);
     }

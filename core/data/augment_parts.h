@@ -4,8 +4,8 @@
 
 #include "augment_pixels.h"
 
-/* At least so many bytes, aligned to 64, of unknown content; NULL after DG_ERR_NOMEM. Ends what an earlier call
- * gave. */
+/* At least so many bytes, aligned to 64, of unknown content; NULL after DG_ERR_NOMEM. Ends what an earlier
+ * call gave. */
 void *dg_scratch_need(dg_scratch *s, size_t bytes, dg_error *err);
 
 #endif

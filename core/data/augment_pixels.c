@@ -5,6 +5,7 @@
 
 #include "augment_parts.h"
 #include "base/mem.h"
+#include "vector_width.h"
 
 #define CHUNK 256 /* pixels that are blended at a time */
 
@@ -136,16 +137,14 @@ void dg_solarize_add(dg_pixels p, int32_t add)
 
 static inline uint8_t blend(uint8_t degenerate, uint8_t value, float factor)
 {
-    const float v = (float)degenerate + factor * (float)(value - degenerate);
-    return (uint8_t)(v <= 0 ? 0 : v >= 255 ? 255 : v);
+    const int32_t v = (int32_t)((float)degenerate + factor * (float)(value - degenerate));
+    return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
 }
 
+FOR_EACH_VECTOR_WIDTH
 static void blend_row(const uint8_t *restrict degenerate, uint8_t *restrict values, size_t n, float factor)
 {
-    for (size_t i = 0; i < n; i++) {
-        const float v = (float)degenerate[i] + factor * (float)(values[i] - degenerate[i]);
-        values[i] = (uint8_t)(int32_t)fminf(fmaxf(v, 0), 255);
-    }
+    for (size_t i = 0; i < n; i++) values[i] = blend(degenerate[i], values[i], factor);
 }
 
 static void blend_constant(dg_pixels p, uint8_t degenerate, float factor)
@@ -181,13 +180,15 @@ void dg_adjust_saturation(dg_pixels p, double factor)
     for (size_t first = 0; first < n; first += CHUNK) {
         const size_t count = n - first < CHUNK ? n - first : CHUNK;
         uint8_t *rgb = p.rgb + 3 * first;
-        for (size_t i = 0; i < count; i++) greys[3 * i] = greys[3 * i + 1] = greys[3 * i + 2] = grey_of(rgb + 3 * i);
+        for (size_t i = 0; i < count; i++)
+            greys[3 * i] = greys[3 * i + 1] = greys[3 * i + 2] = grey_of(rgb + 3 * i);
         blend_row(greys, rgb, 3 * count, (float)factor);
     }
 }
 
 /* One line of the 3 x 3 mean without its first and last pixel: sum/13 to nearest. Whole numbers do, as no sum
  * of thirteenths is a tie. above, here, below: [n + 6]; out: [n]. */
+FOR_EACH_VECTOR_WIDTH
 static void smooth_row(const uint8_t *restrict above, const uint8_t *restrict here,
                        const uint8_t *restrict below, size_t n, uint8_t *restrict out)
 {
@@ -219,7 +220,8 @@ dg_status dg_adjust_sharpness(dg_pixels p, double factor, dg_scratch *scratch, d
 
 /* ---- hue: Pillow's RGB -> HSV in bytes, a shift, and back */
 
-static void hue_and_saturation(const uint8_t rgb[3], uint8_t high, uint8_t low, uint8_t *hue, uint8_t *saturation)
+static void hue_and_saturation(const uint8_t rgb[3], uint8_t high, uint8_t low, uint8_t *hue,
+                               uint8_t *saturation)
 {
     const float range = (float)(high - low), s = range / (float)high;
     const float r = (float)(high - rgb[0]) / range, g = (float)(high - rgb[1]) / range,

@@ -47,8 +47,8 @@ dg_status dg_adjust_sharpness(dg_pixels p, double factor, dg_scratch *scratch, d
 /* Turns the hue by `turns` of the circle, in steps of 1/256 towards 0; -0.5..0.5. */
 void dg_adjust_hue(dg_pixels p, double turns);
 
-/* Out(x, y) = in(m0 x + m1 y + m2, m3 x + m4 y + m5) at pixel centres (half-integers), by the cubic with a = -1
- * on a picture whose border goes on, truncated; `fill` where the source point is outside. */
+/* Out(x, y) = in(m0 x + m1 y + m2, m3 x + m4 y + m5) at pixel centres (half-integers), by the cubic with a =
+ * -1 on a picture whose border goes on, truncated; `fill` where the source point is outside. */
 dg_status dg_affine(dg_pixels p, const double m[6], const uint8_t fill[3], dg_scratch *scratch,
                     dg_error *err);
 

@@ -151,7 +151,17 @@ static dg_status check(const dg_loader_config *c, const dg_source *source, dg_er
     if (c->masks && !dg_source_has_masks(source))
         return dg_fail(err, DG_ERR_MISMATCH, "masks are asked for, and the source has none (%s)",
                        dg_source_describe(source));
+    if (c->masks && c->randaugment)
+        return dg_fail(err, DG_ERR_MISMATCH,
+                       "RandAugment moves the picture and not its mask: leave out one of them");
     return DG_OK;
+}
+
+static dg_status make_augmenter(const dg_loader_config *c, dg_augmenter *augmenter, dg_error *err)
+{
+    *augmenter = (dg_augmenter){.jitter = c->jitter};
+    if (c->randaugment) DG_TRY(dg_randaugment_parse(c->randaugment, &augmenter->randaugment, err));
+    return dg_colour_jitter_check(&c->jitter, err);
 }
 
 static dg_status allocate_slot(const dg_loader_config *c, slot *s, dg_error *err)
@@ -220,10 +230,13 @@ dg_status dg_loader_open(const dg_loader_config *config, const dg_source *source
                                 .shuffle = config->shuffle,
                                 .drop_last = config->drop_last};
     DG_TRY(dg_sampler_check(&sampler, err));
+    dg_augmenter augmenter;
     DG_TRY(check(config, source, err));
+    DG_TRY(make_augmenter(config, &augmenter, err));
     dg_loader *l = dg_calloc(1, sizeof *l);
     if (!l) return dg_fail(err, DG_ERR_NOMEM, "no memory for the loader");
     l->plan.config = *config;
+    l->plan.augmenter = augmenter;
     l->plan.sampler = sampler;
     l->plan.source = source;
     atomic_init(&l->plan.bad_images, 0);

@@ -3,12 +3,19 @@
  *
  * What a batch holds depends only on (source, configuration, step), never on the number of threads, on timing
  * or on where the run started. Geometry of sample `id` is drawn from (view_seed, DG_RNG_CROP and DG_RNG_FLIP,
- * id, view), where view = epoch, or epoch mod `views`.
+ * id, view), where view = epoch, or epoch mod `views`; RandAugment and colour jitter from (view_seed,
+ * DG_RNG_AUGMENT, id, view).
+ *
+ * RandAugment and colour jitter change the student's image only, after its crop and flip. The second image
+ * stays as it was cropped: it is what a tokenizer makes targets of, which should say what the picture shows
+ * and not how it was spoilt, and targets cached for a view stay right whatever the policy. Where the
+ * tokenizer takes the student's size, ask for a second image all the same, or it sees the changed one.
  *
  * One thread consumes: open, then next / release, then close, which is allowed at any moment. */
 #ifndef DG_DATA_LOADER_H
 #define DG_DATA_LOADER_H
 
+#include "data/augment.h"
 #include "data/resample.h"
 #include "data/source.h"
 
@@ -25,7 +32,7 @@ typedef enum dg_on_bad_image {
 
 typedef struct dg_loader_config {
     uint64_t seed;      /* of the order of the samples */
-    uint64_t view_seed; /* of crops and flips */
+    uint64_t view_seed; /* of crops, flips, and changes of bytes */
     int32_t batch;      /* samples a step on this rank */
     int32_t rank, world;
     int64_t limit;      /* only the samples below this id; 0: all */
@@ -40,6 +47,9 @@ typedef struct dg_loader_config {
     dg_augment augment;
     double scale[2], ratio[2]; /* RandomResizedCrop: share of the area; width / height */
     double flip;               /* probability */
+    const char *randaugment;   /* "rand-m9-mstd0.5-inc1", read by open alone; NULL: none. This and the jitter
+                                  are for DG_AUGMENT_CROP_FLIP; not with masks, which it does not move */
+    dg_colour_jitter jitter;   /* all 0: none */
     double fraction;           /* DG_AUGMENT_CENTRE: crop / resized side */
     dg_fit fit;
 

@@ -11,6 +11,7 @@ void dg_filler_free(dg_filler *filler)
 {
     dg_sample_free(&filler->sample);
     dg_resampler_free(&filler->resampler);
+    dg_scratch_free(&filler->scratch);
 }
 
 static bool is_bad_image(dg_status s)
@@ -44,8 +45,7 @@ static dg_view view_for(const dg_loader_config *c, const dg_image *image, dg_box
     return dg_view_of_centre(image->height, image->width, height, width, c->fraction, c->fit);
 }
 
-/* One output size of one sample. Changes of colour and RandAugment, which work on the bytes of the student's
- * image, belong after the flip. */
+/* One output size of one sample. */
 static dg_status render(const dg_loader_config *c, dg_filler *f, dg_box box, bool flip, int32_t height,
                         int32_t width, uint8_t *out, dg_error *err)
 {
@@ -121,6 +121,9 @@ dg_status dg_fill_place(dg_fill_plan *plan, dg_filler *filler, dg_batch *batch, 
         batch->ids[place] = sample->id;
         batch->labels[place] = sample->label;
         DG_TRY(render(c, filler, box, flip, c->height, c->width, image, err));
+        if (c->augment == DG_AUGMENT_CROP_FLIP)
+            DG_TRY(dg_augment_view(&plan->augmenter, c->view_seed, sample->id, view,
+                                   (dg_pixels){image, c->height, c->width}, &filler->scratch, err));
         if (other) DG_TRY(render(c, filler, box, flip, c->second_height, c->second_width, other, err));
         if (mask) DG_TRY(render_mask(c, sample, box, flip, mask, err));
     }

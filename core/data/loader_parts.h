@@ -11,6 +11,7 @@
 typedef struct dg_filler {
     dg_sample sample;
     dg_resampler resampler;
+    dg_scratch scratch;
 } dg_filler;
 
 void dg_filler_free(dg_filler *filler);
@@ -23,6 +24,7 @@ typedef struct dg_caption {
 /* What all workers share and none changes, but for the counter. */
 typedef struct dg_fill_plan {
     dg_loader_config config;
+    dg_augmenter augmenter;
     dg_sampler sampler;
     const dg_source *source;
     atomic_llong bad_images;

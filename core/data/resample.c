@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "base/mem.h"
+#include "vector_width.h"
 
 #define PRECISION 22       /* fraction bits of a weight */
 #define SUPPORT 2.0        /* half-width of the cubic */
@@ -12,15 +13,6 @@
 #define COLUMNS 32         /* of the vertical loop */
 #define MAX_SIDE 65535     /* of a picture: image.h lets no larger one through */
 #define MAX_VIEW (1 << 28) /* of a view, of which a window is cut out */
-
-/* One compilation for each width of vector registers; the dynamic linker picks. Not under sanitizers, whose
- * own start comes after the picking. */
-#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) &&                           \
-    !defined(__SANITIZE_THREAD__)
-#define FOR_EACH_VECTOR_WIDTH __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define FOR_EACH_VECTOR_WIDTH
-#endif
 
 void dg_resampler_free(dg_resampler *r)
 {

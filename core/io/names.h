@@ -62,15 +62,14 @@ void dg_names_free(dg_names *names);
 /* Everything in a file that is part of a vision transformer by these rules, in our names and shapes, sorted
  * by name: what dg_names_match can be asked for when no model says what it wants. Lives in `arena`. n 0: it
  * has no patch embedding under any known name. */
-dg_status dg_names_known(const dg_weights *w, dg_arena *arena, dg_wanted **known, size_t *n,
-                         dg_error *err);
+dg_status dg_names_known(const dg_weights *w, dg_arena *arena, dg_wanted **known, size_t *n, dg_error *err);
 
 /* How a naming stores one of our tensors. */
 typedef struct dg_name_place {
     int32_t n_parts; /* 1, or 3 that follow each other along axis 0; 0: it has no place there */
     int32_t lead;    /* leading axes of 1 that ours has and theirs has not */
-    int32_t rule;    /* row of the table; -1: the name is ours */
     bool transpose;
+    int32_t rules[3]; /* rows of the table; -1: the name is ours */
     char names[3][256];
 } dg_name_place;
 

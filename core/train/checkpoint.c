@@ -3,8 +3,8 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -24,6 +24,8 @@ void dg_progress_free(dg_progress *p)
     dg_free(p->backend);
     dg_free(p->data);
     dg_free(p->precision);
+    dg_free(p->plugins);
+    dg_free(p->weights);
     memset(p, 0, sizeof *p);
 }
 
@@ -41,8 +43,9 @@ static bool add_leaves(const dg_program *p, size_t n_before, dg_tensor_entry **e
     for (uint32_t i = 0; i < p->n_leaves; i++) {
         const dg_program_leaf *leaf = &p->leaves[i];
         bool is_model = strncmp(leaf->name, model_prefix, MODEL_PREFIX) == 0;
-        bool kept = leaf->kind == DG_LEAF_PARAM || leaf->kind == DG_LEAF_STATE ||
-                    (leaf->kind == DG_LEAF_FROZEN && is_model);
+        bool kept = leaf->kind == DG_LEAF_PARAM || (leaf->kind == DG_LEAF_FROZEN && is_model) ||
+                    (leaf->kind == DG_LEAF_STATE &&
+                     strncmp(leaf->name, DG_ACCUMULATED ".", sizeof DG_ACCUMULATED) != 0);
         if (!kept || has_entry(*e, n_before, leaf->name)) continue;
         if (!dg_grow(e, *n, room, sizeof **e)) return false;
         (*e)[(*n)++] = (dg_tensor_entry){leaf->name, p->values[leaf->value].type, is_model};
@@ -60,9 +63,21 @@ dg_status dg_checkpoint_entries(const dg_step *step, dg_tensor_entry **entries, 
     return ok ? DG_OK : dg_fail(err, DG_ERR_NOMEM, "out of memory");
 }
 
-static dg_status read_state(const char *folder_path, dg_progress *p, dg_error *err);
-
 /* ---- writing */
+
+/* What is spoilt must not take the place of a good checkpoint. */
+static dg_status check_finite(const dg_tensor_entry *e, const void *part, uint64_t bytes, dg_error *err)
+{
+    const float *x = part;
+    if (!e->is_model || e->type.dtype != DG_F32) return DG_OK;
+    for (uint64_t i = 0; i < bytes / sizeof *x; i++)
+        if (!isfinite(x[i]))
+            return dg_fail(err, DG_ERR_NOT_FINITE,
+                           "'%s' is not finite: a gradient was not, while the loss was. clip_norm, a lower "
+                           "learning rate or f32 may help",
+                           e->name);
+    return DG_OK;
+}
 
 /* Sends one tensor of the store to file tensor i. */
 static dg_status put_tensor(dg_st_writer *w, size_t i, const dg_state *state, const dg_tensor_entry *e,
@@ -76,6 +91,7 @@ static dg_status put_tensor(dg_st_writer *w, size_t i, const dg_state *state, co
     for (uint64_t at = 0; at < bytes && s == DG_OK; at += PART) {
         uint64_t n = bytes - at < PART ? bytes - at : PART;
         s = state->backend->store_read(state->store, e->name, part, at, n, err);
+        if (s == DG_OK) s = check_finite(e, part, n, err);
         if (s == DG_OK) s = dg_st_put(w, i, part, (size_t)n, err);
     }
     dg_free(part);
@@ -133,6 +149,8 @@ static dg_status write_state(const char *path, const dg_progress *p, dg_error *e
     dg_row_text(&row, "backend", p->backend);
     dg_row_text(&row, "data", p->data);
     dg_row_text(&row, "precision", p->precision);
+    dg_row_text(&row, "plugins", p->plugins);
+    dg_row_text(&row, "weights", p->weights);
     dg_row_number(&row, "seconds", p->seconds);
     dg_row_int(&row, "window", p->window);
     dg_row_number(&row, "window_loss", p->window_loss);
@@ -229,22 +247,20 @@ dg_status dg_checkpoint_save(const char *run_dir, const dg_progress *progress, c
     char *dir = dg_path_join(run_dir, "checkpoints"), *tmp = dir ? dg_path_join(dir, "writing") : NULL;
     char *path = dir ? dg_path_join(dir, name) : NULL;
     dg_status s = tmp && path ? dg_dir_make(dir, err) : dg_fail(err, DG_ERR_NOMEM, "out of memory");
-    dg_progress there = {0};
-    bool done = s == DG_OK && read_state(path, &there, NULL) == DG_OK; /* by the run that this one resumed */
-    dg_progress_free(&there);
-    if (done) goto out;
     if (s == DG_OK) s = write_folder(tmp, progress, state, entries, n, err);
-    if (s == DG_OK && dg_path_is_dir(path)) s = dg_dir_remove(path, err); /* one that cannot be read */
+    if (s == DG_OK && dg_path_is_dir(path)) s = dg_dir_remove(path, err); /* one that was passed over */
     if (s == DG_OK && rename(tmp, path) != 0)
         s = dg_fail(err, DG_ERR_IO, "cannot rename '%s' to '%s': %s", tmp, path, strerror(errno));
     if (s == DG_OK) s = dg_dir_sync(dir, err);
-    if (s == DG_OK) s = drop_old(dir, keep_last, keep_every, err);
     if (s != DG_OK) {
-        dg_dir_remove(tmp, NULL);
+        if (tmp) dg_dir_remove(tmp, NULL);
         s = dg_fail_in(err, "the checkpoint of step %lld was not written (earlier ones are as they were)",
                        (long long)progress->step);
+    } else {
+        dg_error why = DG_ERROR_INIT;
+        if (drop_old(dir, keep_last, keep_every, &why) != DG_OK)
+            dg_logf(DG_LOG_WARNING, "an old checkpoint stays: %s", why.message);
     }
-out:
     dg_free(dir);
     dg_free(tmp);
     dg_free(path);
@@ -256,7 +272,7 @@ out:
 static dg_status parse_state(const dg_json *root, const char *where, dg_progress *p, dg_error *err)
 {
     int64_t format, metrics, timings;
-    const char *recipe, *backend, *data, *precision;
+    const char *recipe, *backend, *data, *precision, *plugins, *weights;
     DG_TRY(dg_json_need_int(root, "format", where, &format, err));
     if (format != FORMAT)
         return dg_fail(err, DG_ERR_VERSION, "'%s' has format %lld; this digpt reads %d", where,
@@ -267,6 +283,8 @@ static dg_status parse_state(const dg_json *root, const char *where, dg_progress
     DG_TRY(dg_json_need_text(root, "backend", where, &backend, err));
     DG_TRY(dg_json_need_text(root, "data", where, &data, err));
     DG_TRY(dg_json_need_text(root, "precision", where, &precision, err));
+    DG_TRY(dg_json_need_text(root, "plugins", where, &plugins, err));
+    DG_TRY(dg_json_need_text(root, "weights", where, &weights, err));
     DG_TRY(dg_json_need_number(root, "seconds", where, &p->seconds, err));
     DG_TRY(dg_json_need_int(root, "window", where, &p->window, err));
     DG_TRY(dg_json_need_number(root, "window_loss", where, &p->window_loss, err));
@@ -274,14 +292,19 @@ static dg_status parse_state(const dg_json *root, const char *where, dg_progress
     for (int i = 0; i < DG_MAX_PREDICTIONS; i++)
         DG_TRY(dg_json_need_number(root, window_key(i), where, &p->window_parts[i], err));
     DG_TRY(dg_json_need_text(root, "recipe", where, &recipe, err));
+    if (p->step < 0 || metrics < 0 || timings < 0 || p->window < 0)
+        return dg_fail(err, DG_ERR_FORMAT, "'%s' has a negative step or length", where);
     p->metrics_length = (uint64_t)metrics;
     p->timings_length = (uint64_t)timings;
     p->recipe = dg_strdup(recipe);
     p->backend = dg_strdup(backend);
     p->data = dg_strdup(data);
     p->precision = dg_strdup(precision);
-    return p->recipe && p->backend && p->data && p->precision ? DG_OK
-                                                              : dg_fail(err, DG_ERR_NOMEM, "out of memory");
+    p->plugins = dg_strdup(plugins);
+    p->weights = dg_strdup(weights);
+    return p->recipe && p->backend && p->data && p->precision && p->plugins && p->weights
+               ? DG_OK
+               : dg_fail(err, DG_ERR_NOMEM, "out of memory");
 }
 
 static dg_status read_state(const char *folder_path, dg_progress *p, dg_error *err)
@@ -295,6 +318,22 @@ static dg_status read_state(const char *folder_path, dg_progress *p, dg_error *e
     dg_arena_free(&arena);
     dg_free(path);
     if (s != DG_OK) dg_progress_free(p);
+    return s;
+}
+
+/* Can all of it be opened? A file that was cut is found by its header. */
+static dg_status try_folder(const char *path, dg_progress *progress, dg_error *err)
+{
+    DG_TRY(read_state(path, progress, err));
+    dg_status s = DG_OK;
+    for (int i = 0; i < 2 && s == DG_OK; i++) {
+        dg_weights *w = NULL;
+        char *file = dg_path_join(path, i ? "optimizer.safetensors" : "model.safetensors");
+        s = file ? dg_weights_open(file, &w, err) : dg_fail(err, DG_ERR_NOMEM, "out of memory");
+        dg_weights_close(w);
+        dg_free(file);
+    }
+    if (s != DG_OK) dg_progress_free(progress);
     return s;
 }
 
@@ -312,10 +351,10 @@ dg_status dg_checkpoint_latest(const char *run_dir, char **path, dg_progress *pr
         char *candidate = dg_path_join(dir, list[i].name);
         if (!candidate)
             s = dg_fail(err, DG_ERR_NOMEM, "out of memory");
-        else if (read_state(candidate, progress, &why) == DG_OK)
+        else if (try_folder(candidate, progress, &why) == DG_OK)
             *path = candidate;
         else
-            dg_logf(DG_LOG_WARNING, "passing over a checkpoint: %s", why.message);
+            dg_logf(DG_LOG_WARNING, "passing over a broken checkpoint: %s", why.message);
         if (!*path) dg_free(candidate);
     }
     dg_free(list);

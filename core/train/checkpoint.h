@@ -2,9 +2,10 @@
  *
  * A checkpoint is a folder RUN/checkpoints/step-NNNNNNNNNN with
  *   model.safetensors      parameters and fixed tables of the model, under their own names
- *   optimizer.safetensors  moments, accumulators and other state
+ *   optimizer.safetensors  moments and other state
  *   state.json             step, lengths of the logs, and what must be the same on a resume
- * It is written beside, synced, then renamed: it is there whole or not at all. */
+ * It is written beside, synced, then renamed: it is there whole or not at all. Accumulators are not in it: it
+ * is written between steps, when they are zero. */
 #ifndef DG_TRAIN_CHECKPOINT_H
 #define DG_TRAIN_CHECKPOINT_H
 
@@ -19,6 +20,8 @@ typedef struct dg_progress {
     char *backend;           /* its fingerprint */
     char *data;              /* fingerprint of the source, hexadecimal */
     char *precision;         /* "f32", "bf16" */
+    char *plugins;           /* id and version of each component's plugin */
+    char *weights;           /* fingerprint of weights that are not the model's own, hexadecimal */
     double seconds;          /* of training so far */
     int64_t window;          /* steps since the last logged one, and the sums over them: */
     double window_loss, window_norm, window_parts[DG_MAX_PREDICTIONS];
@@ -26,7 +29,8 @@ typedef struct dg_progress {
 
 void dg_progress_free(dg_progress *p);
 
-/* The tensors of a run: every PARAM and STATE leaf of the programs, and the model's own FROZEN ones. */
+/* The tensors of a run: every PARAM and STATE leaf of the programs but the accumulators, and the model's own
+ * FROZEN ones. */
 typedef struct dg_tensor_entry {
     const char *name; /* lives as long as the programs */
     dg_type type;
@@ -35,13 +39,14 @@ typedef struct dg_tensor_entry {
 dg_status dg_checkpoint_entries(const dg_step *step, dg_tensor_entry **entries, size_t *n, dg_error *err);
 
 /* Writes RUN/checkpoints/step-N, then removes older ones: the newest `keep_last` stay (0: all), and those
- * whose step is a multiple of keep_every (0: none). */
+ * whose step is a multiple of keep_every (0: none). A model that has an inf or a NaN is refused
+ * (DG_ERR_NOT_FINITE), and what is there stays. */
 dg_status dg_checkpoint_save(const char *run_dir, const dg_progress *progress, const dg_state *state,
                              const dg_tensor_entry *entries, size_t n, int64_t keep_last, int64_t keep_every,
                              dg_error *err);
 
-/* The path of the newest checkpoint whose state.json can be read; *path NULL when there is none (not an
- * error). What is broken is named in the log and passed over. dg_free *path. */
+/* The path of the newest checkpoint of which all files can be opened and are complete; *path NULL when there
+ * is none (not an error). What is broken is named in the log and passed over. dg_free *path. */
 dg_status dg_checkpoint_latest(const char *run_dir, char **path, dg_progress *progress, dg_error *err);
 
 /* Fills the store from a checkpoint; every entry must be there with its type. */

@@ -1,7 +1,7 @@
 /* dataset.c - see dataset.h. */
 #include "dataset.h"
 
-#include <unistd.h>
+#include <sched.h>
 
 static dg_status open_synthetic(const dg_recipe *r, dg_source **source, dg_error *err)
 {
@@ -40,6 +40,14 @@ dg_status dg_dataset_open(const dg_recipe *r, const char *cache_dir, dg_source *
     return s;
 }
 
+/* Those that this process may run on, as many as the loader can use. */
+static int32_t usable_processors(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    return CPU_COUNT(&set) < 256 ? CPU_COUNT(&set) : 256;
+}
+
 dg_loader_config dg_dataset_config(const dg_parts *p, int64_t first, int64_t last)
 {
     const dg_recipe *r = p->recipe;
@@ -48,6 +56,7 @@ dg_loader_config dg_dataset_config(const dg_parts *p, int64_t first, int64_t las
     c.seed = c.view_seed = p->seed;
     c.batch = (int32_t)dg_recipe_int(r, "data.batch");
     c.shuffle = dg_recipe_bool(r, "data.shuffle");
+    c.limit = dg_recipe_int(r, "data.limit");
     c.first_step = first;
     c.last_step = last;
     c.views = (int32_t)dg_recipe_int(r, "data.views");
@@ -63,9 +72,8 @@ dg_loader_config dg_dataset_config(const dg_parts *p, int64_t first, int64_t las
     if (pair && n == 2) memcpy(c.ratio, pair, sizeof c.ratio);
     c.flip = dg_recipe_float(r, "data.flip");
     c.on_bad = strcmp(dg_recipe_string(r, "data.on_bad_image"), "fail") == 0 ? DG_BAD_FAIL : DG_BAD_SKIP;
-    int64_t workers = dg_recipe_int(r, "data.workers"), depth = dg_recipe_int(r, "data.prefetch");
-    if (workers == 0) workers = sysconf(_SC_NPROCESSORS_ONLN);
-    c.threads = (int32_t)(workers < 1 ? 1 : workers > 64 ? 64 : workers);
-    c.depth = (int32_t)(depth < 2 ? 2 : depth > 64 ? 64 : depth);
+    c.threads = (int32_t)dg_recipe_int(r, "data.workers");
+    if (c.threads == 0) c.threads = usable_processors();
+    c.depth = (int32_t)dg_recipe_int(r, "data.prefetch");
     return c;
 }

@@ -1,6 +1,8 @@
 /* journal.c - see journal.h. */
 #include "journal.h"
 
+#include <pthread.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -10,13 +12,20 @@
 #include "io/events.h"
 #include "io/jsonl.h"
 
+/* The line that stands under the log on a terminal. Every thread may log, so it has a lock of its own. */
+typedef struct bar {
+    pthread_mutex_t lock;
+    char text[256]; /* what stands there; "" before the first */
+} bar;
+
 struct dg_journal {
     dg_jsonl *metrics, *timings;
     dg_events *events;
     const dg_step *step;
-    int64_t total;
+    int64_t first_step, total;
     bool terminal;
-    double last_tick;
+    bar bar;
+    double opened, last_tick;
 };
 
 static double now(clockid_t clock)
@@ -25,6 +34,46 @@ static double now(clockid_t clock)
     clock_gettime(clock, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
+
+/* ---- the bar */
+
+/* A line of the log: above the bar, which is drawn again. */
+static void log_above(void *user, dg_log_level level, const char *line)
+{
+    static const char *const prefix[] = {"debug: ", "", "warning: ", "error: "};
+    bar *b = user;
+    pthread_mutex_lock(&b->lock);
+    fprintf(stderr, "\r\033[K%s%s\n%s", prefix[level], line, b->text);
+    fflush(stderr);
+    pthread_mutex_unlock(&b->lock);
+}
+
+static void put_bar(bar *b, const char *text)
+{
+    struct winsize size;
+    int columns = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1 : 79;
+    pthread_mutex_lock(&b->lock);
+    snprintf(b->text, sizeof b->text, "%.*s", columns, text); /* a line that wraps could not be taken back */
+    fprintf(stderr, "\r\033[K%s", b->text);
+    fflush(stderr);
+    pthread_mutex_unlock(&b->lock);
+}
+
+static void open_bar(dg_journal *j)
+{
+    pthread_mutex_init(&j->bar.lock, NULL);
+    j->terminal = isatty(STDERR_FILENO);
+    if (j->terminal) dg_log_set_sink(log_above, &j->bar);
+}
+
+static void close_bar(dg_journal *j)
+{
+    if (j->terminal) dg_log_set_sink(NULL, NULL);
+    if (j->bar.text[0]) fputs("\r\033[K", stderr);
+    pthread_mutex_destroy(&j->bar.lock);
+}
+
+/* ---- the files */
 
 static dg_status open_lines(const char *dir, const char *name, uint64_t keep, dg_jsonl **out, dg_error *err)
 {
@@ -42,8 +91,10 @@ dg_status dg_journal_open(const char *run_dir, const dg_step *step, int64_t firs
     dg_status s = j && events ? DG_OK : dg_fail(err, DG_ERR_NOMEM, "out of memory");
     if (s == DG_OK) {
         j->step = step;
+        j->first_step = first_step;
         j->total = total;
-        j->terminal = isatty(STDERR_FILENO);
+        j->opened = now(CLOCK_MONOTONIC);
+        open_bar(j);
         s = open_lines(run_dir, "metrics.jsonl", metrics_keep, &j->metrics, err);
     }
     if (s == DG_OK) s = open_lines(run_dir, "timings.jsonl", timings_keep, &j->timings, err);
@@ -60,7 +111,7 @@ dg_status dg_journal_open(const char *run_dir, const dg_step *step, int64_t firs
 void dg_journal_close(dg_journal *j)
 {
     if (!j) return;
-    if (j->terminal && j->last_tick > 0) fputc('\n', stderr);
+    close_bar(j);
     dg_jsonl_close(j->metrics);
     dg_jsonl_close(j->timings);
     dg_events_close(j->events);
@@ -102,7 +153,6 @@ static void show(dg_journal *j, const dg_record *r)
                  r->parts[i]);
     }
     if (parts[0]) strncat(parts, ")", sizeof parts - strlen(parts) - 1);
-    if (j->terminal && j->last_tick > 0) fprintf(stderr, "\r\033[K");
     dg_logf(DG_LOG_INFO,
             "step %lld/%lld  epoch %.2f  loss %.4f%s  lr %.3g  %.3g images/s  data wait %.0f %%  left %s",
             (long long)r->step, (long long)j->total, r->epoch, r->loss, parts, r->lr, r->images_per_second,
@@ -136,19 +186,20 @@ dg_status dg_journal_write(dg_journal *j, const dg_record *r, dg_error *err)
     return s;
 }
 
-void dg_journal_tick(dg_journal *j, int64_t step, double loss, double images_per_second, double eta)
+void dg_journal_tick(dg_journal *j, int64_t step, double loss, int64_t images_a_step)
 {
     enum { WIDTH = 30 };
-    char bar[WIDTH + 1], left[32];
-    double t = now(CLOCK_MONOTONIC);
+    char dots[WIDTH + 1], left[32], text[256];
+    double t = now(CLOCK_MONOTONIC), span = t - j->opened, steps = (double)(step - j->first_step);
     if (!j->terminal || t - j->last_tick < 0.2) return;
     j->last_tick = t;
     int done = (int)(WIDTH * step / (j->total > 0 ? j->total : 1));
-    for (int i = 0; i < WIDTH; i++) bar[i] = i < done ? '#' : '.';
-    bar[WIDTH] = 0;
-    fprintf(stderr, "\r\033[K[%s] %lld/%lld  loss %.4f  %.3g images/s  left %s", bar, (long long)step,
-            (long long)j->total, loss, images_per_second, clock_text(eta, left, sizeof left));
-    fflush(stderr);
+    for (int i = 0; i < WIDTH; i++) dots[i] = i < done ? '#' : '.';
+    dots[WIDTH] = 0;
+    snprintf(text, sizeof text, "[%s] %lld/%lld  loss %.4f  %.3g images/s  left %s", dots, (long long)step,
+             (long long)j->total, loss, steps * (double)images_a_step / span,
+             clock_text(span / steps * (double)(j->total - step), left, sizeof left));
+    put_bar(&j->bar, text);
 }
 
 dg_status dg_journal_sync(dg_journal *j, uint64_t *metrics_length, uint64_t *timings_length, dg_error *err)

@@ -24,8 +24,9 @@ typedef struct dg_record {
 dg_status dg_journal_open(const char *run_dir, const dg_step *step, int64_t first_step, int64_t total,
                           uint64_t metrics_keep, uint64_t timings_keep, dg_journal **out, dg_error *err);
 dg_status dg_journal_write(dg_journal *j, const dg_record *r, dg_error *err);
-/* Between records, at most a few times a second: moves the bar on a terminal. */
-void dg_journal_tick(dg_journal *j, int64_t step, double loss, double images_per_second, double eta);
+/* After every step: moves the bar on a terminal, a few times a second. Lines of the log, from whatever
+ * thread, go above the bar. */
+void dg_journal_tick(dg_journal *j, int64_t step, double loss, int64_t images_a_step);
 /* Syncs the files and says how long they are: what a checkpoint records. */
 dg_status dg_journal_sync(dg_journal *j, uint64_t *metrics_length, uint64_t *timings_length, dg_error *err);
 void dg_journal_close(dg_journal *j);

@@ -24,7 +24,8 @@ dg_status dg_run_make_plan(const dg_parts *parts, int64_t images, dg_run_plan *p
     plan->accumulate = dg_recipe_int(r, "train.accumulate");
     plan->effective_batch = dg_recipe_int(r, "train.effective_batch");
     if (plan->effective_batch == 0) plan->effective_batch = plan->batch * plan->accumulate;
-    plan->images = images;
+    int64_t limit = dg_recipe_int(r, "data.limit");
+    plan->images = images = limit > 0 && limit < images ? limit : images;
     int64_t batches = images / plan->batch;
     if (images > 0 && batches == 0)
         return dg_fail_key(err, DG_ERR_INVALID, "data.batch",
@@ -34,7 +35,7 @@ dg_status dg_run_make_plan(const dg_parts *parts, int64_t images, dg_run_plan *p
     plan->steps_per_epoch = (int64_t)epoch > 0 ? (int64_t)epoch : batches > 0;
     plan->steps = dg_recipe_is_set(r, "train.steps")
                       ? dg_recipe_int(r, "train.steps")
-                      : (int64_t)((double)dg_recipe_int(r, "train.epochs") * epoch);
+                      : dg_recipe_int(r, "train.epochs") * batches / plan->accumulate;
     if (images > 0 && plan->steps < 1)
         return dg_fail_key(err, DG_ERR_INVALID, "train.accumulate",
                            "one optimizer step takes more batches than the whole run has");

@@ -13,6 +13,7 @@
 #include "train/dataset.h"
 #include "train/inputs.h"
 #include "train/journal.h"
+#include "train/not_finite.h"
 #include "train/report.h"
 #include "train/rundir.h"
 #include "train/schedule.h"
@@ -35,6 +36,7 @@ static double now(void)
 typedef struct run {
     const dg_run_options *options;
     char dir[1024];
+    int lock;
     dg_parts parts;
     dg_run_plan plan;
     dg_source *source;
@@ -50,7 +52,7 @@ typedef struct run {
     float losses[1 + DG_MAX_PREDICTIONS], norm; /* outputs of the last run of the program */
     void *outputs[2 + DG_MAX_PREDICTIONS]; /* where the outputs of `train` go, in its order: losses and the
                                               norm */
-    void *apply_outputs[8];
+    void *apply_outputs[1];
     double started, seconds_before; /* of this process; of the processes before it */
     double wait_logged, time_logged;
     double last_loss;
@@ -70,73 +72,41 @@ static void bind_outputs(run *r)
             if (strncmp(name, "loss.", 5) == 0 && strcmp(name + 5, r->step.prediction_names[k]) == 0)
                 r->outputs[i] = &r->losses[1 + k];
     }
-    for (uint32_t i = 0; r->step.apply && i < r->step.apply->n_outputs; i++)
-        if (strcmp(r->step.apply->outputs[i].name, "grad_norm") == 0) r->apply_outputs[i] = &r->norm;
+    if (r->step.apply && r->step.apply->n_outputs) r->apply_outputs[0] = &r->norm; /* it has no other */
 }
 
-static dg_status build_programs(run *r, dg_error *err)
+/* The newest checkpoint of the folder, if one may be gone on from and there is one; *path is dg_free'd by the
+ * caller. */
+static dg_status find_checkpoint(const run *r, char **path, dg_progress *then, dg_error *err)
 {
-    const dg_backend_interface *b = dg_backend_of(&r->parts);
-    dg_step_spec spec = {.batch = r->plan.batch,
-                         .accumulate = (int32_t)r->plan.accumulate,
-                         .compute = r->plan.compute,
-                         .optimizer = r->plan.optimizer};
-    DG_TRY(dg_step_build(&r->parts, &spec, &r->step, err));
-    DG_TRY(dg_checkpoint_entries(&r->step, &r->entries, &r->n_entries, err));
-    DG_TRY(dg_state_open(&r->parts, &r->state, err));
-    DG_TRY(dg_inputs_open(&r->parts, r->step.train, &r->inputs, err));
-    if (r->step.apply) DG_TRY(dg_inputs_open(&r->parts, r->step.apply, &r->apply_inputs, err));
-    bind_outputs(r);
-    DG_TRY(b->compile(r->parts.backend.self, r->step.train, r->state.store, &r->train, err));
-    return r->step.apply ? b->compile(r->parts.backend.self, r->step.apply, r->state.store, &r->apply, err)
-                         : DG_OK;
+    char metrics[1100];
+    DG_TRY(dg_checkpoint_latest(r->dir, path, then, err));
+    if (r->options->resume) return DG_OK;
+    if (*path)
+        return dg_fail(err, DG_ERR_INVALID,
+                       "'%s' holds a run with a checkpoint: add --resume to go on, or take another folder "
+                       "with --dir or name=...",
+                       r->dir);
+    snprintf(metrics, sizeof metrics, "%s/metrics.jsonl", r->dir);
+    if (dg_path_is_file(metrics))
+        return dg_fail(err, DG_ERR_INVALID,
+                       "'%s' holds a run that has no checkpoint yet: add --resume to begin it anew, or take "
+                       "another folder with --dir or name=...",
+                       r->dir);
+    return DG_OK;
 }
 
-static dg_status first_values(run *r, const char *checkpoint, dg_error *err)
+/* Goes on where the checkpoint was written. */
+static void take_up(run *r, const dg_progress *then)
 {
-    DG_TRY(dg_state_init(&r->state, r->step.forward, r->parts.seed, checkpoint != NULL, err));
-    if (checkpoint) return dg_checkpoint_load(checkpoint, &r->state, r->entries, r->n_entries, err);
-    const char *from = dg_recipe_is_set(r->parts.recipe, "train.init_from")
-                           ? dg_recipe_string(r->parts.recipe, "train.init_from")
-                           : NULL;
-    return from ? dg_state_init_from(&r->state, r->step.forward, from, err) : DG_OK;
-}
-
-/* Takes up the newest checkpoint, if that is wanted and there is one: *path is dg_free'd by the caller. */
-static dg_status find_checkpoint(run *r, char **path, dg_error *err)
-{
-    dg_progress then;
-    DG_TRY(dg_checkpoint_latest(r->dir, path, &then, err));
-    dg_status s = DG_OK;
-    if (*path && !r->options->resume)
-        s = dg_fail(err, DG_ERR_INVALID,
-                    "'%s' holds a run with a checkpoint: add --resume to go on, or take another folder with "
-                    "--dir or name=...",
-                    r->dir);
-    if (!*path && !r->options->resume) {
-        char metrics[1100];
-        snprintf(metrics, sizeof metrics, "%s/metrics.jsonl", r->dir);
-        if (dg_path_is_file(metrics))
-            s = dg_fail(err, DG_ERR_INVALID,
-                        "'%s' holds a run that has no checkpoint yet: add --resume to begin it anew, or take "
-                        "another folder with --dir or name=...",
-                        r->dir);
-    }
-    if (s == DG_OK && *path)
-        s = dg_rundir_compare(&then, &r->progress, r->parts.recipe, r->options->schemas, r->options->force,
-                              err);
-    if (s == DG_OK && *path) {
-        r->progress.step = then.step;
-        r->progress.metrics_length = then.metrics_length;
-        r->progress.timings_length = then.timings_length;
-        r->progress.window = then.window;
-        r->progress.window_loss = then.window_loss;
-        r->progress.window_norm = then.window_norm;
-        memcpy(r->progress.window_parts, then.window_parts, sizeof then.window_parts);
-        r->seconds_before = then.seconds;
-    }
-    dg_progress_free(&then);
-    return s;
+    r->progress.step = then->step;
+    r->progress.metrics_length = then->metrics_length;
+    r->progress.timings_length = then->timings_length;
+    r->progress.window = then->window;
+    r->progress.window_loss = then->window_loss;
+    r->progress.window_norm = then->window_norm;
+    memcpy(r->progress.window_parts, then->window_parts, sizeof then->window_parts);
+    r->seconds_before = then->seconds;
 }
 
 static void announce(const run *r)
@@ -148,7 +118,7 @@ static void announce(const run *r)
     if (dg_backend_of(&r->parts)->memory(r->parts.backend.self, r->step.train, &need, &ignored) == DG_OK)
         snprintf(memory, sizeof memory, ", %.2f GiB",
                  (double)(need.state + need.temporary + need.packed) / (1 << 30));
-    dg_logf(DG_LOG_INFO, "%s: %s; %.1f M parameters, %.1f M frozen, %.1f GFLOP an image, %s%s",
+    dg_logf(DG_LOG_INFO, "%s: %s; %.4g M parameters, %.4g M frozen, %.4g GFLOP an image, %s%s",
             dg_recipe_string(r->parts.recipe, "name"), dg_source_describe(r->source),
             1e-6 * (double)c.parameters, 1e-6 * (double)c.frozen, 1e-9 * c.flops / (double)r->plan.batch,
             r->progress.backend, memory);
@@ -157,21 +127,57 @@ static void announce(const run *r)
             (long long)r->progress.step, r->dir);
 }
 
+/* The programs, and the state that they start from; nothing runs yet. */
+static dg_status build(run *r, const char *checkpoint, const dg_progress *then, dg_error *err)
+{
+    const dg_recipe *recipe = r->parts.recipe;
+    const dg_step_spec spec = {.batch = r->plan.batch,
+                               .accumulate = (int32_t)r->plan.accumulate,
+                               .compute = r->plan.compute,
+                               .optimizer = r->plan.optimizer};
+    DG_TRY(dg_step_build(&r->parts, &spec, &r->step, err));
+    DG_TRY(dg_checkpoint_entries(&r->step, &r->entries, &r->n_entries, err));
+    DG_TRY(dg_state_open(&r->parts, &r->state, err));
+    DG_TRY(dg_state_init(&r->state, r->step.forward, r->parts.seed, checkpoint != NULL, err));
+    DG_TRY(dg_progress_describe(&r->progress, &r->parts, &r->plan, r->source, &r->state, err));
+    if (!checkpoint)
+        return dg_recipe_is_set(recipe, "train.init_from")
+                   ? dg_state_init_from(&r->state, r->step.forward,
+                                        dg_recipe_string(recipe, "train.init_from"), err)
+                   : DG_OK;
+    DG_TRY(dg_rundir_compare(then, &r->progress, recipe, r->options->schemas, r->options->force, err));
+    take_up(r, then);
+    return dg_checkpoint_load(checkpoint, &r->state, r->entries, r->n_entries, err);
+}
+
+static dg_status compile(run *r, dg_error *err)
+{
+    const dg_backend_interface *b = dg_backend_of(&r->parts);
+    DG_TRY(dg_inputs_open(&r->parts, r->step.train, &r->inputs, err));
+    if (r->step.apply) DG_TRY(dg_inputs_open(&r->parts, r->step.apply, &r->apply_inputs, err));
+    bind_outputs(r);
+    DG_TRY(b->compile(r->parts.backend.self, r->step.train, r->state.store, &r->train, err));
+    if (r->step.apply)
+        DG_TRY(b->compile(r->parts.backend.self, r->step.apply, r->state.store, &r->apply, err));
+    return DG_OK;
+}
+
 static dg_status set_up(run *r, const dg_recipe *recipe, const dg_registry *registry, dg_error *err)
 {
     char *checkpoint = NULL, cache[1100];
+    dg_progress then = {0};
     DG_TRY(dg_rundir_path(recipe, r->options->dir, r->dir, sizeof r->dir, err));
     DG_TRY(dg_parts_open(recipe, registry, true, &r->parts, err));
-    DG_TRY(dg_dir_make(r->dir, err));
+    DG_TRY(dg_rundir_lock(r->dir, &r->lock, err));
     snprintf(cache, sizeof cache, "%s/index", r->dir);
     DG_TRY(dg_dataset_open(recipe, cache, &r->source, err));
     DG_TRY(dg_run_make_plan(&r->parts, dg_source_count(r->source), &r->plan, err));
-    DG_TRY(dg_progress_describe(&r->progress, &r->parts, &r->plan, r->source, err));
-    dg_status s = find_checkpoint(r, &checkpoint, err);
-    if (s == DG_OK) s = build_programs(r, err);
-    if (s == DG_OK) s = first_values(r, checkpoint, err);
+    dg_status s = find_checkpoint(r, &checkpoint, &then, err);
+    if (s == DG_OK) s = build(r, checkpoint, &then, err);
     dg_free(checkpoint);
+    dg_progress_free(&then);
     DG_TRY(s);
+    DG_TRY(compile(r, err));
     DG_TRY(dg_rundir_describe(r->dir, &r->parts, &r->plan, r->source, r->options->command, err));
     dg_loader_config c = dg_dataset_config(&r->parts, r->progress.step * r->plan.accumulate,
                                            r->plan.steps * r->plan.accumulate);
@@ -196,91 +202,83 @@ static void tear_down(run *r)
     dg_source_close(r->source);
     dg_parts_close(&r->parts);
     dg_progress_free(&r->progress);
+    dg_rundir_unlock(&r->lock);
 }
 
 /* ---- when a loss is not finite */
 
-static dg_status run_diagnosis(run *r, const dg_batch *batch, dg_program *p, char **names, size_t n,
-                               char *first, size_t room, dg_error *err)
-{
-    const dg_backend_interface *b = dg_backend_of(&r->parts);
-    dg_backend_exe *exe = NULL;
-    dg_inputs in = {0};
-    float *bad = dg_calloc(n + 1, sizeof *bad);
-    dg_status s = bad ? dg_inputs_open(&r->parts, p, &in, err) : dg_fail(err, DG_ERR_NOMEM, "out of memory");
-    if (s == DG_OK) s = dg_inputs_fill(&in, batch, NULL, err);
-    if (s == DG_OK) s = b->compile(r->parts.backend.self, p, r->state.store, &exe, err);
-    void *out[] = {bad};
-    dg_run io = {(uint32_t)sizeof io, in.n, in.data, 1, 0, out};
-    if (s == DG_OK) s = b->run(exe, &io, err);
-    for (size_t i = 0; s == DG_OK && i < n; i++)
-        if (bad[i] > 0) {
-            snprintf(first, room, "%s (%.0f elements)", names[i], (double)bad[i]);
-            break;
-        }
-    if (exe) b->release(exe);
-    dg_inputs_close(&in);
-    dg_free(bad);
-    return s;
-}
-
 /* Nothing was updated: names the step, the first bad tensor and the samples, and leaves the last checkpoint
  * alone. */
-static dg_status not_finite(run *r, const dg_batch *batch, dg_error *err)
+static dg_status not_finite(run *r, const dg_batch *batch, const char *what, double value, dg_error *err)
 {
-    dg_program *p = NULL;
-    char **names = NULL, first[700] = "not found when the step ran again", ids[256] = "";
-    size_t n = 0;
+    char first[600], ids[256] = "";
     dg_error why = DG_ERROR_INIT;
-    dg_status s = dg_step_diagnose(&r->parts, &r->step, &p, &names, &n, &why);
-    if (s == DG_OK) s = run_diagnosis(r, batch, p, names, n, first, sizeof first, &why);
-    if (s != DG_OK) snprintf(first, sizeof first, "not known (%.600s)", why.message);
-    dg_step_free_names(names, n);
-    dg_program_destroy(p);
-    for (int32_t i = 0; i < batch->size && strlen(ids) < sizeof ids - 32; i++)
-        snprintf(ids + strlen(ids), sizeof ids - strlen(ids), "%s%lld", i ? " " : "",
-                 (long long)batch->ids[i]);
-    return dg_fail(
-        err, DG_ERR_NOT_FINITE,
-        "the loss is %g at step %lld; nothing was updated. First tensor that is not finite: %s. Samples: %s. "
-        "The last checkpoint is intact; a lower learning rate, clip_norm or f32 may help",
-        (double)r->losses[0], (long long)r->progress.step + 1, first, ids);
+    if (dg_find_not_finite(&r->parts, &r->step, &r->state, batch, first, sizeof first, &why) != DG_OK)
+        snprintf(first, sizeof first, "not known (%.500s)", why.message);
+    for (int32_t i = 0; i < batch->size; i++) {
+        size_t n = strlen(ids);
+        if (n > sizeof ids - 32) {
+            snprintf(ids + n, sizeof ids - n, " ...");
+            break;
+        }
+        snprintf(ids + n, sizeof ids - n, "%s%lld", i ? " " : "", (long long)batch->ids[i]);
+    }
+    return dg_fail(err, DG_ERR_NOT_FINITE,
+                   "the %s is %g at step %lld; nothing was updated. First tensor that is not finite: %s. "
+                   "Samples: %s. The last checkpoint is intact; a lower learning rate, clip_norm or f32 may "
+                   "help",
+                   what, value, (long long)r->progress.step + 1, first, ids);
 }
 
 /* ---- steps */
 
+/* Where gradients are clipped their norm is known: here, or after `apply`. */
+static dg_status check_numbers(run *r, const dg_batch *batch, bool norm, dg_error *err)
+{
+    if (!isfinite(r->losses[0])) return not_finite(r, batch, "loss", (double)r->losses[0], err);
+    if (norm && !isfinite(r->norm)) return not_finite(r, batch, "norm of the gradient", (double)r->norm, err);
+    return DG_OK;
+}
+
+static dg_status run_program(const run *r, dg_backend_exe *exe, const dg_program *p, const dg_inputs *in,
+                             void *const *outputs, dg_error *err)
+{
+    const dg_run io = {(uint32_t)sizeof io, in->n, in->data, p->n_outputs, 0, outputs};
+    return dg_backend_of(&r->parts)->run(exe, &io, err);
+}
+
+/* One batch through `train`, and after the last one of a step the update. */
+static dg_status one_batch(run *r, const float scalars[3], bool last, dg_error *err)
+{
+    const dg_batch *batch;
+    DG_TRY(dg_loader_next(r->loader, &batch, err));
+    dg_status s = dg_inputs_fill(&r->inputs, batch, scalars, err);
+    if (s == DG_OK) s = run_program(r, r->train, r->step.train, &r->inputs, r->outputs, err);
+    if (s == DG_OK) s = check_numbers(r, batch, !r->apply, err);
+    if (s == DG_OK && r->apply && last) {
+        s = dg_inputs_fill(&r->apply_inputs, NULL, scalars, err);
+        if (s == DG_OK) s = run_program(r, r->apply, r->step.apply, &r->apply_inputs, r->apply_outputs, err);
+        if (s == DG_OK) s = check_numbers(r, batch, true, err);
+    }
+    dg_loader_release(r->loader, batch);
+    return s;
+}
+
 /* One optimizer step: `accumulate` batches, then the update. */
 static dg_status one_step(run *r, double lr, dg_error *err)
 {
-    const dg_backend_interface *b = dg_backend_of(&r->parts);
-    double t = (double)(r->progress.step + 1), sums[1 + DG_MAX_PREDICTIONS] = {0};
+    dg_progress *p = &r->progress;
+    double t = (double)(p->step + 1), sums[1 + DG_MAX_PREDICTIONS] = {0}, parts = (double)r->plan.accumulate;
     const float scalars[3] = {(float)lr, (float)(1 - pow(r->plan.optimizer.beta1, t)),
                               (float)(1 - pow(r->plan.optimizer.beta2, t))};
     for (int64_t k = 0; k < r->plan.accumulate; k++) {
-        const dg_batch *batch;
-        DG_TRY(dg_loader_next(r->loader, &batch, err));
-        dg_status s = dg_inputs_fill(&r->inputs, batch, scalars, err);
-        dg_run io = {(uint32_t)sizeof io,      r->inputs.n, r->inputs.data,
-                     r->step.train->n_outputs, 0,           r->outputs};
-        if (s == DG_OK) s = b->run(r->train, &io, err);
-        if (s == DG_OK && !isfinite(r->losses[0])) s = not_finite(r, batch, err);
-        dg_loader_release(r->loader, batch);
-        DG_TRY(s);
-        for (int i = 0; i < 1 + DG_MAX_PREDICTIONS; i++) sums[i] += r->losses[i];
+        DG_TRY(one_batch(r, scalars, k + 1 == r->plan.accumulate, err));
+        for (int i = 0; i < 1 + DG_MAX_PREDICTIONS; i++) sums[i] += (double)r->losses[i];
     }
-    if (r->apply) {
-        DG_TRY(dg_inputs_fill(&r->apply_inputs, NULL, scalars, err));
-        dg_run io = {
-            (uint32_t)sizeof io, r->apply_inputs.n, r->apply_inputs.data, r->step.apply->n_outputs, 0,
-            r->apply_outputs};
-        DG_TRY(b->run(r->apply, &io, err));
-    }
-    dg_progress *p = &r->progress;
     p->window++;
-    p->window_loss += sums[0] / (double)r->plan.accumulate;
-    p->window_norm += r->norm;
-    for (int i = 0; i < DG_MAX_PREDICTIONS; i++)
-        p->window_parts[i] += sums[1 + i] / (double)r->plan.accumulate;
+    p->window_loss += sums[0] / parts;
+    p->window_norm += (double)r->norm;
+    for (int i = 0; i < DG_MAX_PREDICTIONS; i++) p->window_parts[i] += sums[1 + i] / parts;
     p->step++;
     return DG_OK;
 }
@@ -290,11 +288,10 @@ static dg_status log_step(run *r, double lr, dg_error *err)
     dg_progress *p = &r->progress;
     dg_loader_stats stats = dg_loader_get_stats(r->loader);
     double n = (double)p->window, t = now(), span = t - r->time_logged;
-    int64_t steps = p->step - r->logged_at;
+    int64_t steps = p->step - r->logged_at, batches = r->plan.images / r->plan.batch; /* of an epoch */
     double speed = span > 0 ? (double)(steps * r->plan.batch * r->plan.accumulate) / span : 0;
     dg_record record = {.step = p->step,
-                        .epoch =
-                            (double)(p->step * r->plan.accumulate * r->plan.batch) / (double)r->plan.images,
+                        .epoch = (double)(p->step * r->plan.accumulate) / (double)batches,
                         .lr = lr,
                         .loss = p->window_loss / n,
                         .grad_norm = r->plan.optimizer.clip_norm > 0 ? p->window_norm / n : -1,
@@ -342,14 +339,9 @@ static dg_status loop(run *r, dg_run_result *result, dg_error *err)
         DG_TRY(one_step(r, lr, err));
         bool last = r->progress.step == r->plan.steps;
         result->stopped = !last && (stop_requested || now() - r->started > limit);
-        if (r->progress.step % log_every == 0 || last)
-            DG_TRY(log_step(r, lr, err));
-        else {
-            double span = now() - r->time_logged, steps = (double)(r->progress.step - r->logged_at);
-            dg_journal_tick(r->journal, r->progress.step, (double)r->losses[0],
-                            steps * (double)(r->plan.batch * r->plan.accumulate) / span,
-                            span / steps * (double)(r->plan.steps - r->progress.step));
-        }
+        if (r->progress.step % log_every == 0 || last) DG_TRY(log_step(r, lr, err));
+        dg_journal_tick(r->journal, r->progress.step, (double)r->losses[0],
+                        r->plan.batch * r->plan.accumulate);
         if (r->progress.step % save_every == 0 || last || result->stopped) DG_TRY(save(r, err));
         if (result->stopped) break;
     }
@@ -363,6 +355,7 @@ dg_status dg_run_pretrain(const dg_recipe *recipe, const dg_registry *registry, 
     if (!r) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
     r->options = options;
     r->started = now();
+    r->lock = -1;
     r->last_loss = NAN;
     memset(result, 0, sizeof *result);
     dg_status s = set_up(r, recipe, registry, err);
@@ -379,5 +372,6 @@ dg_status dg_run_pretrain(const dg_recipe *recipe, const dg_registry *registry, 
     }
     tear_down(r);
     dg_free(r);
+    stop_requested = 0;
     return s;
 }

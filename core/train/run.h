@@ -29,13 +29,14 @@ dg_status dg_run_pretrain(const dg_recipe *recipe, const dg_registry *registry, 
 /* How a recipe's numbers become steps: used by the loop and by `recipe check`. */
 typedef struct dg_run_plan {
     int64_t batch, accumulate, effective_batch;
-    int64_t images;          /* in the source */
+    int64_t images;          /* that an epoch goes over: the source's, or data.limit */
     int64_t steps_per_epoch; /* optimizer steps; 0 when not known */
     int64_t steps;           /* of the run */
     double lr, min_lr, warmup_steps;
     dg_dtype compute;
     dg_optimizer optimizer;
 } dg_run_plan;
+/* `images`: how many the source has; 0: not known, and what follows from it is 0 too. */
 dg_status dg_run_make_plan(const dg_parts *parts, int64_t images, dg_run_plan *plan, dg_error *err);
 
 /* Asks for an orderly stop after the step in progress; safe in a signal handler. */

@@ -1,9 +1,12 @@
 /* rundir.c - see rundir.h. */
 #include "rundir.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
-#include <time.h>
+#include <sys/file.h>
 #include <sys/utsname.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -19,6 +22,31 @@ dg_status dg_rundir_path(const dg_recipe *recipe, const char *dir, char *out, si
     return n > 0 && (size_t)n < size
                ? DG_OK
                : dg_fail_key(err, DG_ERR_INVALID, "output", "the run's folder has too long a path");
+}
+
+dg_status dg_rundir_lock(const char *dir, int *lock, dg_error *err)
+{
+    DG_TRY(dg_dir_make(dir, err));
+    char *path = dg_path_join(dir, "lock");
+    if (!path) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
+    dg_status s = DG_OK;
+    *lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (*lock < 0)
+        s = dg_fail(err, DG_ERR_IO, "cannot open '%s': %s", path, strerror(errno));
+    else if (flock(*lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) /* some file systems have none */
+        s = dg_fail(err, DG_ERR_INVALID,
+                    "another process is training in '%s'; wait for it, or take another folder with --dir or "
+                    "name=...",
+                    dir);
+    if (s != DG_OK) dg_rundir_unlock(lock);
+    dg_free(path);
+    return s;
+}
+
+void dg_rundir_unlock(int *lock)
+{
+    if (*lock >= 0) close(*lock);
+    *lock = -1;
 }
 
 static dg_status write_text(const char *dir, const char *name, dg_str *text, dg_error *err)
@@ -81,20 +109,41 @@ dg_status dg_rundir_describe(const char *dir, const dg_parts *parts, const dg_ru
     return write_text(dir, "run.json", &text, err);
 }
 
-dg_status dg_progress_describe(dg_progress *p, const dg_parts *parts, const dg_run_plan *plan,
-                               const dg_source *source, dg_error *err)
+static char *hexadecimal(uint64_t x)
 {
-    dg_str recipe = {0};
-    char fingerprint[256] = "", data[32];
+    char text[32];
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)x);
+    return dg_strdup(text);
+}
+
+/* "pixels of digpt.pixels 1.0.0, ..." */
+static void list_plugins(const dg_parts *parts, dg_str *out)
+{
+    const dg_component *all[] = {&parts->tokenizer, &parts->model, &parts->loss, &parts->backend};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (all[i]->ref.factory)
+            dg_str_printf(out, "%s%s of %s %s", out->length ? ", " : "", all[i]->ref.factory->name,
+                          all[i]->ref.file->plugin->id, all[i]->ref.file->plugin->version);
+}
+
+dg_status dg_progress_describe(dg_progress *p, const dg_parts *parts, const dg_run_plan *plan,
+                               const dg_source *source, const dg_state *state, dg_error *err)
+{
+    dg_str recipe = {0}, plugins = {0};
+    char fingerprint[256] = "";
     dg_recipe_print(parts->recipe, false, &recipe);
-    DG_TRY(dg_str_check(&recipe, err));
+    list_plugins(parts, &plugins);
     dg_backend_of(parts)->fingerprint(parts->backend.self, fingerprint, sizeof fingerprint);
-    snprintf(data, sizeof data, "%016llx", (unsigned long long)dg_source_fingerprint(source));
     p->recipe = recipe.text;
+    p->plugins = plugins.text;
     p->backend = dg_strdup(fingerprint);
-    p->data = dg_strdup(data);
+    p->data = hexadecimal(dg_source_fingerprint(source));
+    p->weights = hexadecimal(state->frozen);
     p->precision = dg_strdup(dg_dtype_name(plan->compute));
-    return p->backend && p->data && p->precision ? DG_OK : dg_fail(err, DG_ERR_NOMEM, "out of memory");
+    DG_TRY(dg_str_check(&recipe, err));
+    DG_TRY(dg_str_check(&plugins, err));
+    return p->backend && p->data && p->weights && p->precision ? DG_OK
+                                                               : dg_fail(err, DG_ERR_NOMEM, "out of memory");
 }
 
 /* ---- may this run go on from that checkpoint? */
@@ -157,7 +206,9 @@ dg_status dg_rundir_compare(const dg_progress *then, const dg_progress *now, con
     dg_status s = compare_recipes(then->recipe, recipe, schemas, &list, err);
     compare_text(&list, "backend", then->backend, now->backend);
     compare_text(&list, "precision", then->precision, now->precision);
+    compare_text(&list, "plugins", then->plugins, now->plugins);
     compare_text(&list, "fingerprint of the data", then->data, now->data);
+    compare_text(&list, "fingerprint of the tokenizer's weights", then->weights, now->weights);
     if (s == DG_OK) s = list.failed ? dg_fail(err, DG_ERR_NOMEM, "out of memory") : DG_OK;
     if (s == DG_OK && list.length && force)
         dg_logf(DG_LOG_WARNING, "resuming although this differs:%s", list.text);

@@ -10,6 +10,11 @@
 /* output/name of the recipe, or `dir`. */
 dg_status dg_rundir_path(const dg_recipe *recipe, const char *dir, char *out, size_t size, dg_error *err);
 
+/* Makes the folder and takes it for this process: another run in it fails with DG_ERR_INVALID, until this one
+ * gives it back or dies. *lock: -1 before; close it with dg_rundir_unlock. */
+dg_status dg_rundir_lock(const char *dir, int *lock, dg_error *err);
+void dg_rundir_unlock(int *lock);
+
 /* Writes recipe.yaml (resolved), origins.yaml and run.json (plugins with versions and hashes, backend,
  * precision, data, seed, machine, command). */
 dg_status dg_rundir_describe(const char *dir, const dg_parts *parts, const dg_run_plan *plan,
@@ -21,8 +26,8 @@ dg_status dg_rundir_describe(const char *dir, const dg_parts *parts, const dg_ru
 dg_status dg_rundir_compare(const dg_progress *then, const dg_progress *now, const dg_recipe *recipe,
                             const dg_schema_source *schemas, bool force, dg_error *err);
 
-/* Fills recipe, backend, data and precision from the parts. */
+/* Fills recipe, backend, data, precision, plugins and weights (state->frozen). */
 dg_status dg_progress_describe(dg_progress *p, const dg_parts *parts, const dg_run_plan *plan,
-                               const dg_source *source, dg_error *err);
+                               const dg_source *source, const dg_state *state, dg_error *err);
 
 #endif

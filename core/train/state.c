@@ -1,6 +1,8 @@
 /* state.c - see state.h. */
 #include "state.h"
 
+#include <xxhash.h>
+
 #include "base/log.h"
 #include "base/mem.h"
 #include "digpt/philox.h"
@@ -143,6 +145,14 @@ dg_status dg_state_read_f32(const dg_state *state, const char *name, const dg_ty
     return s;
 }
 
+static const char model_prefix[] = "model.";
+
+static bool is_model_leaf(const dg_leaf *leaf)
+{
+    return leaf && (leaf->kind == DG_LEAF_PARAM || leaf->kind == DG_LEAF_FROZEN) &&
+           strncmp(leaf->name, model_prefix, sizeof model_prefix - 1) == 0;
+}
+
 dg_status dg_state_init(dg_state *state, const dg_graph *forward, uint64_t seed, bool only_frozen,
                         dg_error *err)
 {
@@ -164,20 +174,15 @@ dg_status dg_state_init(dg_state *state, const dg_graph *forward, uint64_t seed,
         }
         if (s == DG_OK) s = dg_init_values(leaf, seed, values, err);
         if (s == DG_OK) s = dg_state_write_f32(state, leaf->name, &leaf->type, values, err);
+        if (s == DG_OK && leaf->kind == DG_LEAF_FROZEN && !is_model_leaf(leaf))
+            state->frozen = XXH3_64bits_withSeed(values, (size_t)n * sizeof *values,
+                                                 state->frozen ^ hash_name(leaf->name));
     }
     dg_free(values);
     return s;
 }
 
 /* ---- weights of another run */
-
-static const char model_prefix[] = "model.";
-
-static bool is_model_leaf(const dg_leaf *leaf)
-{
-    return leaf && (leaf->kind == DG_LEAF_PARAM || leaf->kind == DG_LEAF_FROZEN) &&
-           strncmp(leaf->name, model_prefix, sizeof model_prefix - 1) == 0;
-}
 
 static dg_wanted *list_wanted(const dg_graph *g, size_t *n)
 {

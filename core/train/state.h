@@ -9,6 +9,7 @@
 typedef struct dg_state {
     const dg_backend_interface *backend;
     dg_backend_store *store;
+    uint64_t frozen; /* fingerprint of the weights that dg_state_init read for others than the model */
 } dg_state;
 
 dg_status dg_state_open(const dg_parts *parts, dg_state *state, dg_error *err);

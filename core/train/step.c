@@ -214,7 +214,7 @@ static void on_gradient(void *user, dg_graph *g, size_t i, dg_value grad)
     if (b->spec->accumulate > 1) {
         const dg_leaf *leaf = dg_graph_node(g, b->params[i].node)->leaf;
         dg_graph_set_scope(g, "");
-        dg_value sum = state_leaf(g, "accumulated", leaf->name, leaf->type);
+        dg_value sum = state_leaf(g, DG_ACCUMULATED, leaf->name, leaf->type);
         dg_graph_set_scope(g, "accumulate");
         dg_graph_update(g, sum, dg_select(g, b->ok, dg_add(g, sum, grad), sum));
     } else if (b->spec->optimizer.clip_norm == 0) {
@@ -224,7 +224,7 @@ static void on_gradient(void *user, dg_graph *g, size_t i, dg_value grad)
 
 /* Square root of the sum of squares of all gradients, and min(1, clip / norm) (torch's clip_grad_norm_, eps
  * 1e-6). */
-static dg_value clip_factor(const backward *b)
+static dg_value clip_factor(const backward *b, dg_value *norm)
 {
     dg_graph *g = b->g;
     dg_value total = DG_NO_VALUE;
@@ -234,10 +234,10 @@ static dg_value clip_factor(const backward *b)
         dg_value square = dg_reduce_sum(g, dg_mul(g, flat, flat), DG_LIST(0), false, DG_NONE);
         total = i ? dg_add(g, total, square) : square;
     }
-    dg_value norm = dg_sqrt(g, total);
-    dg_graph_output(g, norm, "grad_norm");
+    *norm = dg_sqrt(g, total);
+    dg_graph_output(g, *norm, "grad_norm");
     dg_value factor = dg_div(g, dg_fill(g, DG_F32, NULL, 0, b->spec->optimizer.clip_norm),
-                             dg_add(g, norm, dg_fill(g, DG_F32, NULL, 0, 1e-6)));
+                             dg_add(g, *norm, dg_fill(g, DG_F32, NULL, 0, 1e-6)));
     return dg_min(g, factor, dg_fill(g, DG_F32, NULL, 0, 1));
 }
 
@@ -251,14 +251,15 @@ static dg_status add_backward(backward *b, dg_error *err)
 {
     const dg_named_value *outputs;
     size_t n = dg_graph_outputs(b->g, &outputs);
-    dg_value loss = DG_NO_VALUE;
+    dg_value loss = DG_NO_VALUE, norm;
     for (size_t i = 0; i < n; i++)
         if (strcmp(outputs[i].name, "loss") == 0) loss = outputs[i].value;
     b->ok = dg_is_finite(b->g, loss);
     if (b->spec->accumulate == 1) b->scalars = scalars_input(b->g);
     DG_TRY(dg_gradient_each(b->g, loss, b->params, b->n, b->grads, on_gradient, b, err));
     if (b->spec->accumulate == 1 && b->spec->optimizer.clip_norm > 0) {
-        dg_value factor = clip_factor(b);
+        dg_value factor = clip_factor(b, &norm);
+        b->ok = dg_and(b->g, b->ok, dg_is_finite(b->g, norm));
         for (size_t i = 0; i < b->n; i++) {
             dg_graph_set_scope(b->g, "clip");
             add_adamw(b, i, dg_mul(b->g, b->grads[i], factor));
@@ -283,12 +284,13 @@ static dg_status build_apply(const backward *forward, dg_graph **out, dg_error *
             const dg_leaf *leaf = dg_graph_node(forward->g, forward->params[i].node)->leaf;
             dg_graph_set_scope(b.g, "");
             params[i] = b.g->api->leaf(b.g, leaf);
-            dg_value sum = state_leaf(b.g, "accumulated", leaf->name, leaf->type);
+            dg_value sum = state_leaf(b.g, DG_ACCUMULATED, leaf->name, leaf->type);
             dg_graph_set_scope(b.g, "accumulate");
             b.grads[i] = dg_mul(b.g, sum, dg_fill(b.g, DG_F32, NULL, 0, 1.0 / b.spec->accumulate));
             dg_graph_update(b.g, sum, dg_fill(b.g, DG_F32, leaf->type.dims, (size_t)leaf->type.rank, 0));
         }
-        dg_value factor = b.spec->optimizer.clip_norm > 0 ? clip_factor(&b) : DG_NO_VALUE;
+        dg_value norm, factor = b.spec->optimizer.clip_norm > 0 ? clip_factor(&b, &norm) : DG_NO_VALUE;
+        if (dg_is_value(factor)) b.ok = dg_is_finite(b.g, norm);
         for (size_t i = 0; i < b.n; i++)
             add_adamw(&b, i, dg_is_value(factor) ? dg_mul(b.g, b.grads[i], factor) : b.grads[i]);
         s = dg_graph_error(b.g, err);
@@ -330,49 +332,4 @@ void dg_step_destroy(dg_step *step)
     dg_program_destroy(step->apply);
     dg_graph_destroy(step->forward);
     memset(step, 0, sizeof *step);
-}
-
-/* ---- where did it go wrong? */
-
-void dg_step_free_names(char **names, size_t n)
-{
-    for (size_t i = 0; names && i < n; i++) dg_free(names[i]);
-    dg_free(names);
-}
-
-dg_status dg_step_diagnose(const dg_parts *parts, const dg_step *step, dg_program **out, char ***names,
-                           size_t *n, dg_error *err)
-{
-    dg_graph *g = NULL;
-    *out = NULL;
-    *names = NULL;
-    *n = 0;
-    DG_TRY(copy_graph(step->forward, &g, err));
-    int32_t count = dg_graph_count(g);
-    dg_value *bad = dg_calloc((size_t)count, sizeof *bad);
-    char **made = dg_calloc((size_t)count, sizeof *made);
-    dg_status s = bad && made ? DG_OK : dg_fail(err, DG_ERR_NOMEM, "out of memory");
-    for (int32_t i = 0; i < count && s == DG_OK; i++) {
-        const dg_node *node = dg_graph_node(g, i);
-        if (!dg_dtype_is_float((dg_dtype)node->out[0].dtype)) continue;
-        char name[640];
-        snprintf(name, sizeof name, "%s%s%s", node->leaf ? node->leaf->name : node->scope,
-                 node->leaf ? "" : ": ", node->leaf ? "" : node->op->name);
-        made[*n] = dg_strdup(name);
-        if (!made[*n]) s = dg_fail(err, DG_ERR_NOMEM, "out of memory");
-        dg_graph_set_scope(g, "diagnose");
-        dg_value flags = dg_convert(g, dg_not(g, dg_is_finite(g, (dg_value){i, 0})), DG_F32);
-        bad[(*n)++] = dg_reduce_sum(g, dg_reshape(g, flags, DG_LIST(-1)), DG_LIST(0), true, DG_NONE); // [1]
-    }
-    if (s == DG_OK) {
-        dg_graph_output(g, dg_concat(g, bad, *n, 0), "bad");
-        s = dg_finish_program(g, parts, "diagnose", false, out, err);
-    }
-    dg_free(bad);
-    dg_graph_destroy(g);
-    if (s == DG_OK)
-        *names = made;
-    else
-        dg_step_free_names(made, *n);
-    return s;
 }

@@ -10,6 +10,9 @@
 #include "graph/graph.h"
 #include "train/parts.h"
 
+/* The first word of the names of leaves that gather gradients over batches. */
+#define DG_ACCUMULATED "accumulated"
+
 typedef struct dg_optimizer {
     double beta1, beta2, eps, weight_decay;
     double clip_norm; /* 0: none */
@@ -34,8 +37,8 @@ typedef struct dg_step {
 } dg_step;
 
 /* Outputs of `train`: "loss", then "loss.<prediction>" each, all f32[]; "grad_norm" with clipping. Input
- * "scalars" f32[3]: lr, 1 - beta1^t, 1 - beta2^t. The update is gated on a finite loss: if it is not, nothing
- * changes. */
+ * "scalars" f32[3]: lr, 1 - beta1^t, 1 - beta2^t. The update is gated on a finite loss and, with clipping, on
+ * a finite norm: if either is not, nothing changes. */
 dg_status dg_step_build(const dg_parts *parts, const dg_step_spec *spec, dg_step *step, dg_error *err);
 void dg_step_destroy(dg_step *step);
 
@@ -43,12 +46,6 @@ void dg_step_destroy(dg_step *step);
  * and the start of all programs. */
 dg_status dg_step_forward(const dg_parts *parts, int64_t batch, dg_graph **graph, dg_step *names,
                           dg_error *err);
-
-/* A program that counts, for every node of the forward pass, the elements that are not finite: one output
- * "bad" f32[n] and the names of the n nodes. For saying where a loss went wrong. */
-dg_status dg_step_diagnose(const dg_parts *parts, const dg_step *step, dg_program **out, char ***names,
-                           size_t *n, dg_error *err);
-void dg_step_free_names(char **names, size_t n);
 
 /* Lowers what the backend does not take, folds, shares, flattens and has the backend check the result.
  * Complaints are listed in the message. */

@@ -1,5 +1,32 @@
 # The backends, each with the libraries that it needs.
 
+# ---- cpu: oneDNN, OpenMP where the compiler has it, and the kernels once for each instruction set
+find_path(DNNL_INCLUDE dnnl.h REQUIRED)
+find_library(DNNL_LIBRARY dnnl REQUIRED)
+find_package(OpenMP COMPONENTS C)
+digpt_plugin(backends cpu ${DNNL_LIBRARY})
+target_include_directories(backends-cpu SYSTEM PRIVATE ${DNNL_INCLUDE})
+if(OpenMP_C_FOUND)
+  target_link_libraries(backends-cpu PRIVATE OpenMP::OpenMP_C)
+endif()
+file(GLOB cpu_kernels CONFIGURE_DEPENDS plugins/backends/cpu/kernels/*.c)
+set(cpu_isas plain)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  list(APPEND cpu_isas avx2 avx512 avx512_bf16)
+  target_compile_definitions(backends-cpu PRIVATE DG_CPU_X86)
+endif()
+set(cpu_flags_avx2 -mavx2 -mfma)
+set(cpu_flags_avx512 ${cpu_flags_avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512cd -mprefer-vector-width=512)
+set(cpu_flags_avx512_bf16 ${cpu_flags_avx512} -mavx512bf16)
+foreach(isa ${cpu_isas})
+  add_library(cpu-kernels-${isa} OBJECT ${cpu_kernels})
+  target_link_libraries(cpu-kernels-${isa} PRIVATE digpt-sdk)
+  target_compile_definitions(cpu-kernels-${isa} PRIVATE DG_CPU_ISA=${isa})
+  target_compile_options(cpu-kernels-${isa} PRIVATE -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-simd
+                         ${cpu_flags_${isa}})
+  target_link_libraries(backends-cpu PRIVATE $<TARGET_OBJECTS:cpu-kernels-${isa}>)
+endforeach()
+
 # ---- pjrt: only where PJRT's header is (scripts/fetch-pjrt brings it)
 find_path(DIGPT_PJRT_INCLUDE pjrt_c_api.h HINTS ${CMAKE_BINARY_DIR}/pjrt/include ${CMAKE_SOURCE_DIR}/build/pjrt/include
           DOC "folder of pjrt_c_api.h")

@@ -69,7 +69,8 @@ int64_t ref_sample_index(int64_t k, int64_t n)
     return (int64_t)((uint32_t)((uint64_t)k * 2654435761u)) % n;
 }
 
-static dg_status expand_to(const dg_weights *w, const char *path, dg_arena *arena, dg_error *err)
+static dg_status expand_to(const dg_weights *w, const char *prefix, const char *path, dg_arena *arena,
+                           dg_error *err)
 {
     size_t n = dg_weights_count(w), m = 0;
     dg_st_tensor *tensors = dg_arena_alloc(arena, n * sizeof *tensors);
@@ -78,7 +79,8 @@ static dg_status expand_to(const dg_weights *w, const char *path, dg_arena *aren
     for (size_t i = 0; i < n; i++) {
         const dg_weight *t = dg_weights_at(w, i);
         char name[512];
-        size_t length = strlen(t->name);
+        size_t length = strlen(t->name), skip = strlen(prefix);
+        if (strncmp(t->name, prefix, skip) != 0) continue;
         if (length > 7 && strcmp(t->name + length - 7, "::scale") == 0) continue;
         float *values = dg_arena_alloc(arena, (size_t)(t->count + 1) * sizeof *values), scale = 1;
         if (!values) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
@@ -87,21 +89,21 @@ static dg_status expand_to(const dg_weights *w, const char *path, dg_arena *aren
         const dg_weight *s = dg_weights_find(w, name);
         if (s) DG_TRY(dg_weight_read_f32(s, &scale, 1, err));
         for (int64_t k = 0; k < t->count; k++) values[k] *= scale;
-        tensors[m] = (dg_st_tensor){.name = t->name, .dtype = DG_STORED_F32, .rank = t->rank};
+        tensors[m] = (dg_st_tensor){.name = t->name + skip, .dtype = DG_STORED_F32, .rank = t->rank};
         memcpy(tensors[m].dims, t->dims, sizeof tensors[m].dims);
         data[m++] = values;
     }
     return dg_st_write(path, tensors, data, m, NULL, 0, err);
 }
 
-const char *ref_expand(reference *r, const char *file)
+const char *ref_expand(reference *r, const char *file, const char *prefix)
 {
     dg_error err = DG_ERROR_INIT;
     char *path = dg_arena_alloc(&r->arena, 512);
     dg_weights *w = ref_open(r, file);
     if (!w || !path) return NULL;
     snprintf(path, 512, "%s/%s", r->temporary, file);
-    dg_status s = expand_to(w, path, &r->arena, &err);
+    dg_status s = expand_to(w, prefix, path, &r->arena, &err);
     dg_weights_close(w);
     if (s != DG_OK) ref_broken(r, file, &err);
     return s == DG_OK ? path : NULL;

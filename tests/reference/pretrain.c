@@ -16,11 +16,6 @@ typedef struct fixture {
     dg_weights *io;
 } fixture;
 
-static void label(const fixture *f, char *out, size_t size, const char *what)
-{
-    snprintf(out, size, "%s %s", f->name, what);
-}
-
 /* ---- comparing */
 
 static void check_output(fixture *f, const char *output, const char *tensor, const char *what)
@@ -76,142 +71,6 @@ static void check_activations(fixture *f, const dg_weights *acts, const char *pr
     ref_verdict(f->r, title, count ? worst : 1, tol);
 }
 
-/* Recorded forms of one tensor: complete, sampled, sums of rows, sums of columns of the view [dims[0], rest].
- */
-typedef struct recorded {
-    char name[128];
-    const char *form; /* "", "sample", "rowsum", "colsum" */
-} recorded;
-
-static recorded split(const char *key, const char *prefix)
-{
-    recorded out = {"", ""};
-    snprintf(out.name, sizeof out.name, "%s", key + strlen(prefix));
-    char *mark = strstr(out.name, "::");
-    if (mark) {
-        *mark = 0;
-        out.form = key + strlen(prefix) + (mark - out.name) + 2;
-    }
-    return out;
-}
-
-/* The value that the record's k-th number stands for. rows x cols is the view. */
-static double form_value(const float *x, int64_t n, int64_t rows, const char *form, int64_t k)
-{
-    int64_t cols = n / rows;
-    double sum = 0;
-    if (form[0] == 0) return x[k];
-    if (strcmp(form, "sample") == 0) return x[ref_sample_index(k, n)];
-    if (strcmp(form, "rowsum") == 0)
-        for (int64_t c = 0; c < cols; c++) sum += x[k * cols + c];
-    else
-        for (int64_t i = 0; i < rows; i++) sum += x[i * cols + k];
-    return sum;
-}
-
-/* Rows of the view: leading axes of size 1 are dropped. */
-static int64_t view_rows(const session *s, const char *name)
-{
-    char full[160];
-    snprintf(full, sizeof full, "model.%s", name);
-    dg_value v = dg_graph_leaf(s->step.forward, full);
-    dg_type t = dg_type_of(s->step.forward, v);
-    for (int i = 0; i < t.rank - 1; i++)
-        if (t.dims[i] > 1) return t.dims[i];
-    return t.rank > 1 ? 1 : t.dims[0];
-}
-
-static void check_gradients(fixture *f, const dg_weights *grads, double tol)
-{
-    double worst = 0, dot = 0, aa = 0, bb = 0;
-    char title[200], worst_name[128] = "", output[160];
-    int count = 0;
-    for (size_t i = 0; i < dg_weights_count(grads); i++) {
-        const char *key = dg_weights_at(grads, i)->name;
-        recorded rec = split(key, "grad.");
-        int64_t n, m;
-        snprintf(output, sizeof output, "grad.model.%s", rec.name);
-        const float *want = ref_tensor(f->r, grads, key, &m), *have = session_output(&f->s, output, &n);
-        dg_error err = DG_ERROR_INIT;
-        if (!have || !want) {
-            dg_fail(&err, DG_ERR_NOT_FOUND, "the program has no such gradient");
-            ref_broken(f->r, key, &err);
-            continue;
-        }
-        int64_t rows = view_rows(&f->s, rec.name);
-        double difference = 0, most = 0, largest = 0;
-        for (int64_t k = 0; k < n; k++)
-            if (fabs((double)have[k]) > largest) largest = fabs((double)have[k]);
-        for (int64_t k = 0; k < m; k++) {
-            double a = form_value(have, n, rows, rec.form, k), b = want[k];
-            if (!(fabs(a - b) <= difference)) difference = fabs(a - b);
-            if (fabs(b) > most) most = fabs(b);
-            dot += a * b;
-            aa += a * a;
-            bb += b * b;
-        }
-        /* A sum may cancel: measured against what its terms could add up to. */
-        double scale = strstr(rec.form, "sum") ? most + sqrt((double)m) * largest : most;
-        if (!(difference / scale <= worst)) {
-            worst = difference / scale;
-            snprintf(worst_name, sizeof worst_name, "%s", key + 5);
-        }
-        count++;
-    }
-    if (f->r->compute == DG_F32) {
-        snprintf(title, sizeof title, "%s gradients (%d, worst %s)", f->name, count, worst_name);
-        ref_verdict(f->r, title, count ? worst : 1, tol);
-    } else {
-        label(f, title, sizeof title, "gradients, 1 - cosine with f32");
-        ref_verdict(f->r, title, 1 - dot / sqrt(aa * bb), 0.01);
-    }
-}
-
-/* Key biases have a true gradient of zero, and Adam turns rounding into steps: they are passed over. */
-static bool is_key_bias(const char *name, int64_t n, int64_t k)
-{
-    size_t length = strlen(name);
-    if (length > 8 && strcmp(name + length - 8, "qkv.bias") == 0) return k >= n / 3 && k < 2 * (n / 3);
-    if (length > 7 && strcmp(name + length - 7, "kv.bias") == 0) return k < n / 2;
-    return false;
-}
-
-/* Parameters after the steps, in units of the learning rate: the mean and the worst difference. */
-static void check_after(fixture *f, const dg_weights *after, const char *prefix, double most)
-{
-    double worst = 0, sum = 0;
-    int64_t count = 0;
-    char title[160], full[160];
-    for (size_t i = 0; i < dg_weights_count(after); i++) {
-        const char *key = dg_weights_at(after, i)->name;
-        recorded rec = split(key, prefix);
-        snprintf(full, sizeof full, "model.%s", rec.name);
-        dg_value v = dg_graph_leaf(f->s.step.forward, full);
-        if (!dg_is_value(v) || strstr(rec.form, "sum")) continue;
-        dg_type t = dg_type_of(f->s.step.forward, v);
-        int64_t n = dg_type_count(&t), m;
-        const float *want = ref_tensor(f->r, after, key, &m);
-        float *have = dg_arena_alloc(&f->r->arena, (size_t)n * sizeof *have);
-        dg_error err = DG_ERROR_INIT;
-        if (!want || !have || dg_state_read_f32(&f->s.state, full, &t, have, &err) != DG_OK) {
-            ref_broken(f->r, key, &err);
-            continue;
-        }
-        for (int64_t k = 0; k < m; k++) {
-            int64_t at = rec.form[0] ? ref_sample_index(k, n) : k;
-            if (is_key_bias(rec.name, n, at)) continue;
-            double d = fabs((double)have[at] - (double)want[k]) / f->lr;
-            if (!(d <= worst)) worst = d;
-            sum += d;
-            count++;
-        }
-    }
-    snprintf(title, sizeof title, "%s parameters after %d steps, worst, in lr", f->name, f->steps);
-    ref_verdict(f->r, title, count ? worst : 1, most);
-    snprintf(title, sizeof title, "%s parameters after %d steps, mean, in lr", f->name, f->steps);
-    ref_verdict(f->r, title, count ? sum / (double)count : 1, 1e-4);
-}
-
 /* ---- running */
 
 static void set_scalars(fixture *f, int step)
@@ -251,12 +110,13 @@ static dg_status run_steps(fixture *f, void (*after_first)(fixture *), dg_error 
             snprintf(file, sizeof file, "%s_after%d.safetensors", f->name, f->steps);
             char *path = dg_path_join(f->r->dir, file);
             dg_weights *after = path && dg_path_is_file(path) ? ref_open(f->r, file) : NULL;
-            if (after && f->r->compute == DG_F32) check_after(f, after, "after.", 0.14);
+            if (after && f->r->compute == DG_F32)
+                ref_after(f->r, &f->s, f->name, after, "after.", f->steps, f->lr, 0.14);
             dg_weights_close(after);
             dg_free(path);
             after =
                 f->name[0] == 'H' && f->r->compute == DG_F32 ? ref_open(f->r, "H_checkpoint-3.pth") : NULL;
-            if (after) check_after(f, after, "", 0.14);
+            if (after) ref_after(f->r, &f->s, f->name, after, "", f->steps, f->lr, 0.14);
             dg_weights_close(after);
         }
         DG_TRY(session_run(&f->s, err));
@@ -315,15 +175,15 @@ static void check_pretrain(fixture *f)
         dg_weights_close(acts);
     }
     dg_weights *grads = ref_open(f->r, "A_grads.safetensors");
-    if (grads) check_gradients(f, grads, ref_tolerance(f->json, "gradients", 3e-5));
+    if (grads) ref_gradients(f->r, &f->s, f->name, grads, ref_tolerance(f->json, "gradients", 3e-5));
     dg_weights_close(grads);
 }
 
 void ref_pretrain(reference *r, const dg_json *json)
 {
     fixture f = {.r = r, .json = json, .name = "A", .io = ref_open(r, "A_io.safetensors")};
-    const char *weights = ref_expand(r, "A_weights.safetensors"),
-               *teacher = ref_expand(r, "A_teacher.safetensors");
+    const char *weights = ref_expand(r, "A_weights.safetensors", ""),
+               *teacher = ref_expand(r, "A_teacher.safetensors", "");
     const dg_json *c = dg_json_get(json, "config");
     dg_error err = DG_ERROR_INIT;
     char tokenizer[512], recipe[2048];
@@ -351,7 +211,7 @@ static void check_mini(fixture *f)
 {
     if (f->r->compute == DG_F32) check_activations(f, f->io, "", ref_tolerance(f->json, "predictions", 5e-6));
     dg_weights *grads = ref_open(f->r, "H_grads_full.safetensors");
-    if (grads) check_gradients(f, grads, ref_tolerance(f->json, "grads full", 7e-5));
+    if (grads) ref_gradients(f->r, &f->s, f->name, grads, ref_tolerance(f->json, "grads full", 7e-5));
     dg_weights_close(grads);
 }
 

@@ -37,9 +37,9 @@ dg_weights *ref_open(reference *r, const char *file);
 const float *ref_tensor(reference *r, const dg_weights *w, const char *name, int64_t *n);
 /* The k-th index of the recorded sample of a tensor with n elements. */
 int64_t ref_sample_index(int64_t k, int64_t n);
-/* I8 tensors with NAME::scale to plain F32, others as they are: writes temporary/FILE and returns its path.
- */
-const char *ref_expand(reference *r, const char *file);
+/* The tensors whose names begin with `prefix`, without it; I8 ones with NAME::scale as plain F32: writes
+ * temporary/FILE and returns its path; NULL after a failed check. */
+const char *ref_expand(reference *r, const char *file, const char *prefix);
 /* Numbers and texts of the manifest by path: "config.depth". */
 double ref_number(const dg_json *object, const char *path, double otherwise);
 /* Of the fixture's list `compare`, the tolerance of the entry `what`. */
@@ -67,8 +67,19 @@ void session_close(session *s);
 /* An output by its name as f32 with its size; NULL when there is none. */
 const float *session_output(const session *s, const char *name, int64_t *n);
 
+/* ---- recorded.c */
+
+/* Every "grad.NAME" of the file, complete, sampled or as sums, against the output "grad.model.NAME"; in bf16,
+ * the cosine of all together. */
+void ref_gradients(reference *r, const session *s, const char *fixture, const dg_weights *grads, double tol);
+/* PREFIX + NAME against the state's model.NAME after `steps` steps, in units of lr: the worst within `most`,
+ * and the mean. */
+void ref_after(reference *r, const session *s, const char *fixture, const dg_weights *after,
+               const char *prefix, int steps, double lr, double most);
+
 /* ---- the fixtures */
 void ref_pretrain(reference *r, const dg_json *fixture);  /* A */
+void ref_mae(reference *r, const dg_json *fixture);       /* G */
 void ref_mini(reference *r, const dg_json *fixture);      /* H */
 void ref_clip(reference *r, const dg_json *fixture);      /* C */
 void ref_images(reference *r, const dg_json *fixture);    /* D */

@@ -281,6 +281,14 @@ static void collapse(dg_cpu_expr *e)
             leaf->high[to] = leaf->padded ? leaf->high[a] : e->dims[to];
         }
     }
+    if (n > 0 && e->out_stride[n - 1] != 1) { /* an axis of one element was dropped: stores need it, to go by runs */
+        e->dims[n] = e->out_stride[n] = 1;
+        for (int k = 0; k < e->n_leaves; k++) {
+            e->leaves[k].stride[n] = e->leaves[k].low[n] = 0;
+            e->leaves[k].high[n] = 1;
+        }
+        n++;
+    }
     e->rank = n;
     dg_type t = {DG_F32, n, {0}};
     memcpy(t.dims, e->dims, sizeof t.dims);

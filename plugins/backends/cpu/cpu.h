@@ -20,6 +20,7 @@ typedef struct dg_cpu {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
     int threads;
+    bool bf16; /* oneDNN has products of bf16 */
 } dg_cpu;
 
 /* ---- store.c */
@@ -92,7 +93,15 @@ typedef struct dg_cpu_value {
     int32_t last_read;
     uint64_t at;  /* in the arena */
     void *memory; /* LEAF: the store's; CONSTANT */
+    int32_t leaf; /* that it is written into, as its update; -1: none */
 } dg_cpu_value;
+
+typedef struct dg_cpu_copy {
+    void *to;
+    const void *from;
+    void *stage; /* NULL, or where `from` is put first, because another copy overwrites it */
+    uint64_t bytes;
+} dg_cpu_copy;
 
 typedef struct dg_cpu_step {
     dg_cpu_kernel kernel;          /* NULL: product */
@@ -127,6 +136,10 @@ typedef struct dg_cpu_plan {
     uint64_t arena_bytes;
     uint64_t constant_bytes;
     struct dg_cpu_product *products; /* list, for release */
+    const void **outputs;            /* [n_outputs] */
+    dg_cpu_copy *inputs;             /* [n_inputs] in the order of the INPUT leaves */
+    dg_cpu_copy *copies;             /* [n_copies] updates that are not made in place */
+    uint32_t n_inputs, n_copies;
     dg_status status;                /* sticky */
     dg_error *err;
 } dg_cpu_plan;
@@ -196,6 +209,8 @@ void dg_cpu_emit_reduction(dg_cpu_plan *c, const void *x, int32_t x_dtype, int64
 /* product.c */
 dg_status dg_cpu_product_run(struct dg_cpu_product *p, char *workers, uint64_t stride, dg_error *err);
 void dg_cpu_products_free(dg_cpu_plan *c);
+/* Has oneDNN products of these dtypes that are not its plain reference? */
+bool dg_cpu_is_native(const dg_cpu *cpu, int32_t in, int32_t out);
 
 /* compile.c */
 dg_status dg_cpu_memory(void *self, const dg_program *p, dg_memory_need *out, dg_error *err);
@@ -204,18 +219,10 @@ void dg_cpu_release(dg_backend_exe *exe);
 
 struct dg_backend_exe {
     dg_cpu_plan plan;
-    char *workers; // [threads, worker_bytes]
-    struct dg_cpu_copy *copies; /* updates that were not made in place */
-    uint32_t n_copies;
+    char *workers;       // [threads, worker_bytes]
     dg_node_time *times; // [n_nodes]
     bool profiling;
 };
-
-typedef struct dg_cpu_copy {
-    void *to, *from;
-    void *stage; /* NULL, or where `from` is put first, because another copy overwrites it */
-    uint64_t bytes;
-} dg_cpu_copy;
 
 /* run.c */
 dg_status dg_cpu_run(dg_backend_exe *exe, const dg_run *run, dg_error *err);

@@ -231,7 +231,7 @@ dg_status dg_cpu_plan_values(dg_cpu_plan *c)
     const dg_program *p = c->p;
     for (uint32_t v = 0; v < p->n_values; v++)
         c->values[v] = (dg_cpu_value){.view = dg_cpu_dense_view((int32_t)v, &p->values[v].type), .first = -2, .last = -1,
-                                      .last_read = -1};
+                                      .last_read = -1, .leaf = -1};
     for (uint32_t l = 0; l < p->n_leaves; l++) {
         dg_cpu_value *leaf = &c->values[p->leaves[l].value];
         leaf->own = true;

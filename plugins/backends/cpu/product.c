@@ -89,10 +89,8 @@ static const dnnl_memory_desc_t *scratchpad(const_dnnl_primitive_desc_t pd)
     return dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
 }
 
-/* Is there a fast implementation for these types? */
-static bool is_native(const dg_cpu *cpu, int32_t in, int32_t out)
+bool dg_cpu_is_native(const dg_cpu *cpu, int32_t in, int32_t out)
 {
-    if (in == DG_F32 || out == DG_NONE) return out == DG_F32;
     shape s = {1, 64, 64, 64, false, true, in, out, DG_NONE};
     descs d;
     dnnl_primitive_desc_t pd = NULL;
@@ -232,7 +230,7 @@ static void emit_product(dg_cpu_plan *c, shape s, operands x)
     char *result = x.c;
     int64_t count = s.batch * s.m * s.n;
     bool narrow = false;
-    if (!is_native(c->cpu, s.in, s.out)) {
+    if ((s.in == DG_BF16 ? !c->cpu->bf16 : s.out != DG_F32)) {
         if (s.in == DG_BF16) {
             x.a = widened(c, x.a, s.batch * s.m * s.k);
             x.b = widened(c, x.b, s.batch * s.k * s.n);
