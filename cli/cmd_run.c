@@ -19,6 +19,22 @@ static void watch_signals(void)
     sigaction(SIGUSR1, &action, NULL); /* Slurm's warning before a time limit: --signal=USR1@120 */
 }
 
+/* What was typed, for the record: words, then options. NULL when out of memory. */
+static const char **command_line(const cli_args *args)
+{
+    const char **line = dg_calloc((size_t)args->n_words + 2 * args->n_given + 3, sizeof *line);
+    size_t n = 0;
+    if (!line) return NULL;
+    line[n++] = "digpt";
+    line[n++] = args->command->name;
+    for (int i = 0; i < args->n_words; i++) line[n++] = args->words[i];
+    for (size_t i = 0; i < args->n_given; i++) {
+        line[n++] = args->given[i].text;
+        if (args->given[i].value[0]) line[n++] = args->given[i].value;
+    }
+    return line;
+}
+
 static int run(const cli_args *args)
 {
     cli_recipe r;
@@ -27,19 +43,18 @@ static int run(const cli_args *args)
     dg_schema_source schemas = dg_plugin_schemas(&r.plugins);
     dg_run_options options = {cli_value(args, "dir"), cli_has(args, "resume"), cli_has(args, "force"),
                               &schemas, NULL};
-    const char *command[64] = {"digpt", "run"};
-    for (int i = 0; i < args->n_words && i < 60; i++) command[2 + i] = args->words[i];
-    options.command = command;
+    options.command = command_line(args);
     dg_run_result result;
     dg_error err = DG_ERROR_INIT;
     watch_signals();
-    dg_status s = dg_run_pretrain(r.recipe, r.plugins.registry, &options, &result, &err);
+    dg_status s = dg_run_train(r.recipe, r.plugins.registry, &options, &result, &err);
     code = s == DG_OK ? result.stopped ? CLI_CONTINUE : CLI_OK : cli_recipe_fail(&r, &err);
     if (s == DG_OK && result.stopped)
         printf("stopped at step %lld of %lld with a checkpoint; go on with: digpt run ... --resume\n",
                (long long)result.step, (long long)result.total);
     else if (s == DG_OK)
         printf("%lld steps done; report: %s/report.html\n", (long long)result.step, result.dir);
+    dg_free((void *)options.command);
     cli_recipe_close(&r);
     return code;
 }

@@ -192,14 +192,13 @@ static const known_file *find_known(const char *hash)
     return NULL;
 }
 
-/* One that should have had another hash, going by its name and size. */
+/* One that should have had another hash: by its size, or by a name that only OpenAI's files have. */
 static const known_file *find_pretender(const char *path, int64_t bytes)
 {
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
     for (int i = 0; i < N_KNOWN; i++)
         if (known_files[i].sha256 && !strcmp(base, known_files[i].file) &&
-            (known_files[i].bytes == bytes || strchr(known_files[i].source, '/') == NULL ||
-             !strcmp(known_files[i].source, "openai/CLIP")))
+            (known_files[i].bytes == bytes || !strncmp(base, "ViT-", 4)))
             return &known_files[i];
     return NULL;
 }
@@ -263,35 +262,42 @@ static void advise(const char *path, enum kind kind, const known_file *k, dg_str
     dg_str_free(&quoted);
 }
 
-static dg_status inspect(const char *path, dg_str *rows, dg_str *text, dg_error *err)
+/* Hashes the file and compares; *verified is false if it should be a known file and is not. */
+static dg_status verify(const char *path, const known_file **k, bool *verified, dg_str *rows, dg_error *err)
 {
     struct stat st;
+    char hash[SHA256_DIGEST_STRING_LENGTH], size[32];
+    *k = NULL;
+    *verified = true;
+    if (stat(path, &st) != 0 || !S_ISREG(st.st_mode)) return DG_OK; /* a folder */
+    DG_TRY(hash_file(path, hash, err));
+    *k = find_known(hash);
+    const known_file *p = *k ? NULL : find_pretender(path, st.st_size);
+    *verified = !p;
+    dg_str_printf(rows, "file\t%s, %lld bytes (%s)\nSHA-256\t%s\nverified\t", path, (long long)st.st_size,
+                  cli_bytes((double)st.st_size, size, sizeof size), hash);
+    if (*k)
+        dg_str_printf(rows, "yes: %s of %s, %s\n", (*k)->file, (*k)->source, (*k)->licence);
+    else if (p)
+        dg_str_printf(rows,
+                      "NO: %s of %s has %lld bytes and the SHA-256 %s; this is another file, or damaged\n",
+                      p->file, p->source, (long long)p->bytes, p->sha256);
+    else
+        dg_str_puts(rows, "no: its hash is not among those of digpt weights --hashes\n");
+    return DG_OK;
+}
+
+static dg_status inspect(const char *path, bool *verified, dg_str *rows, dg_str *text, dg_error *err)
+{
     dg_weights *w = NULL;
     dg_arena arena = {0};
     dg_wanted *known = NULL;
     anatomy a = {0};
-    char hash[SHA256_DIGEST_STRING_LENGTH] = "", size[32];
     const known_file *k = NULL;
     DG_TRY(dg_weights_open(path, &w, err));
     dg_status s = dg_names_known(w, &arena, &known, &a.n, err);
     a.known = known;
-    if (s == DG_OK && stat(path, &st) == 0 && S_ISREG(st.st_mode)) {
-        s = hash_file(path, hash, err);
-        k = find_known(hash);
-        dg_str_printf(rows, "file\t%s, %lld bytes (%s)\nSHA-256\t%s\n", path, (long long)st.st_size,
-                      cli_bytes((double)st.st_size, size, sizeof size), hash);
-        const known_file *p = k ? NULL : find_pretender(path, st.st_size);
-        if (k)
-            dg_str_printf(rows, "verified\t%s of %s, %s\n", k->file, k->source, k->licence);
-        else if (p)
-            dg_str_printf(rows,
-                          "NOT VERIFIED\t%s of %s has %lld bytes and the SHA-256 %s: another file, or "
-                          "damaged\n",
-                          p->file, p->source, (long long)p->bytes, p->sha256);
-        else
-            dg_str_puts(rows,
-                        "verified\tno: its hash is not among those known here (digpt weights --hashes)\n");
-    }
+    if (s == DG_OK) s = verify(path, &k, verified, rows, err);
     if (s == DG_OK) {
         measure(&a);
         describe_tensors(w, rows);
@@ -309,10 +315,12 @@ static int run(const cli_args *args)
     if (!args->n_words) return list(cli_has(args, "hashes"));
     dg_error err = DG_ERROR_INIT;
     dg_str rows = {0}, text = {0};
+    bool verified = true;
     int code;
-    if (inspect(args->words[0], &rows, &text, &err) == DG_OK) {
+    if (inspect(args->words[0], &verified, &rows, &text, &err) == DG_OK) {
         code = cli_table(&rows);
         if (code == CLI_OK && text.length) code = cli_print(&text);
+        if (code == CLI_OK && !verified) code = CLI_FAILED;
     } else {
         dg_str_free(&rows);
         code = cli_fail(&err);
@@ -331,6 +339,7 @@ const cli_command cmd_weights = {
     .most = 1,
     .help = "list public tokenizers, or say what a weights file is and verify it",
     .more = "Nothing is downloaded: SOURCE names the repository that offers the file. A wrong activation or\n"
-            "normalisation makes a teacher quietly worse, so both are listed.",
+            "normalisation makes a teacher quietly worse, so both are listed.\n"
+            "Exit code 1 if FILE has the name of a known file and not its hash.",
     .options = options,
     .run = run};

@@ -2,6 +2,7 @@
 #include "cli.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 static const char after_commands[] =
     "\n"
@@ -101,6 +102,10 @@ static int dispatch(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    /* gcc's OpenMP, which backends bring along later, spins for milliseconds at a barrier. On cores that are
+     * shared with the loader's threads or other processes that made a step five to ten times slower; a short
+     * spin costs nothing measurable on idle ones. */
+    setenv("GOMP_SPINCOUNT", "1000", 0);
     cli_name_crashes();
     int code = dispatch(argc, argv);
     /* A full disk or a closed pipe shows itself only here. */

@@ -24,14 +24,42 @@ foreach(source ${test_sources})
   target_link_libraries(test-${name} PRIVATE digpt-test-support)
   set_target_properties(test-${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   add_dependencies(test-${name} plugins)
-  if(name MATCHES "^(plugin|cli)-")
+  if(name MATCHES "^(plugin|cli|train)-")
     add_dependencies(test-${name} ${test_modules})
   endif()
-  if(name MATCHES "^cli-")
+  if(name MATCHES "^(cli|train)-")
     add_dependencies(test-${name} digpt)
   endif()
   add_test(NAME ${name} COMMAND test-${name})
   set_tests_properties(${name} PROPERTIES TIMEOUT 300 ENVIRONMENT "DIGPT_PLUGIN_PATH=${DIGPT_PLUGIN_OUTPUT}")
+endforeach()
+
+# Every tests/fuzz/fuzz_NAME.c is a fuzz target. It links with libFuzzer where DIGPT_SANITIZE asks for a fuzzer
+# (scripts/fuzz), and else runs, as a test, on its first inputs and on what was once found with it.
+set(fuzz_corpus ${CMAKE_BINARY_DIR}/fuzz/corpus)
+add_executable(digpt-make-corpus tests/fuzz/make_corpus.c)
+target_link_libraries(digpt-make-corpus PRIVATE digpt-core)
+target_compile_definitions(digpt-make-corpus PRIVATE DIGPT_TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data")
+add_custom_command(OUTPUT ${fuzz_corpus}/made COMMAND digpt-make-corpus ${fuzz_corpus}
+  COMMAND ${CMAKE_COMMAND} -E touch ${fuzz_corpus}/made DEPENDS digpt-make-corpus VERBATIM)
+add_custom_target(fuzz-corpus ALL DEPENDS ${fuzz_corpus}/made)
+add_custom_target(fuzz)
+file(GLOB fuzz_sources CONFIGURE_DEPENDS RELATIVE ${CMAKE_SOURCE_DIR} tests/fuzz/fuzz_*.c)
+foreach(source ${fuzz_sources})
+  string(REGEX REPLACE "^tests/fuzz/fuzz_(.*)\\.c$" "\\1" name ${source})
+  add_executable(fuzz-${name} ${source})
+  target_link_libraries(fuzz-${name} PRIVATE digpt-core)
+  set_target_properties(fuzz-${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
+  add_dependencies(fuzz-${name} fuzz-corpus)
+  add_dependencies(fuzz fuzz-${name})
+  if(DIGPT_SANITIZE MATCHES "fuzzer")
+    target_link_options(fuzz-${name} PRIVATE -fsanitize=fuzzer)
+  else()
+    target_sources(fuzz-${name} PRIVATE tests/fuzz/replay.c)
+    file(GLOB fuzz_found CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/data/fuzz/${name}/*)
+    add_test(NAME fuzz-${name} COMMAND fuzz-${name} ${fuzz_corpus}/${name} ${fuzz_found})
+    set_tests_properties(fuzz-${name} PROPERTIES TIMEOUT 300)
+  endif()
 endforeach()
 
 # What `cmake --install` places is enough to run, and to build a plugin.
@@ -52,7 +80,7 @@ set_target_properties(module-given PROPERTIES PREFIX "" OUTPUT_NAME given
   LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/reference)
 add_executable(digpt-reference tests/reference/main.c tests/reference/check.c tests/reference/session.c
   tests/reference/recorded.c
-  tests/reference/pretrain.c tests/reference/mae.c tests/reference/clip.c tests/reference/images.c tests/reference/tables.c)
+  tests/reference/pretrain.c tests/reference/finetune.c tests/reference/mae.c tests/reference/clip.c tests/reference/images.c tests/reference/tables.c)
 target_link_libraries(digpt-reference PRIVATE digpt-core)
 target_compile_definitions(digpt-reference PRIVATE
   DIGPT_REFERENCE_PLUGINS="${CMAKE_BINARY_DIR}/tests/reference")

@@ -36,8 +36,9 @@ void dg_solarize(dg_pixels p, double threshold);
 /* Adds to what is below 128, up to 255. */
 void dg_solarize_add(dg_pixels p, int32_t add);
 
-/* ---- degenerate + factor * (picture - degenerate), in f32, truncated. factor 1 changes nothing, 0 gives the
- * degenerate picture: black; its mean grey; its greys; itself smoothed by [1 1 1; 1 5 1; 1 1 1] / 13. */
+/* ---- degenerate + factor * (picture - degenerate), in f32, truncated; factor 0..1e6. 1 changes nothing, 0
+ * gives the degenerate picture: black; its mean grey; its greys; itself smoothed by [1 1 1; 1 5 1; 1 1 1]
+ * / 13. */
 
 void dg_adjust_brightness(dg_pixels p, double factor);
 void dg_adjust_contrast(dg_pixels p, double factor);

@@ -276,8 +276,15 @@ dg_pos dg_recipe_where(const dg_recipe *recipe, const char *key)
 
 void dg_recipe_blame(const dg_recipe *recipe, const dg_error *err, dg_diagnostics *diags)
 {
-    const char *key = err->key;
+    const char *key = err->key, *line = err->message;
+    const dg_pos where = dg_recipe_where(recipe, key);
     bool prefix = key[0] && strncmp(err->message, key, strlen(key)) != 0;
-    dg_diagnose(diags, DG_SEVERITY_ERROR, dg_recipe_where(recipe, key), "%s%s%s", prefix ? key : "",
-                prefix ? ": " : "", err->message);
+    size_t n = strcspn(line, "\n");
+    dg_diagnose(diags, DG_SEVERITY_ERROR, where, "%s%s%.*s", prefix ? key : "", prefix ? ": " : "", (int)n,
+                line);
+    while (line[n]) { /* a list that the message goes on with */
+        line += n + 1;
+        n = strcspn(line, "\n");
+        if (n) dg_diagnose(diags, DG_SEVERITY_NOTE, where, "%.*s", (int)n, line);
+    }
 }

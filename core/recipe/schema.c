@@ -51,6 +51,8 @@ static const dg_param_spec data[] = {
              0, 0, on_bad_image),
     DG_PARAM(INT, "synthetic_images", "10000", "images", "source synthetic: how many there are", 1, 1e12,
              NULL),
+    DG_PARAM(INT, "synthetic_val_images", "1000", "images", "source synthetic: how many others to evaluate on", 1,
+             1e12, NULL),
     DG_PARAM(INT, "synthetic_classes", "10", "", "source synthetic: number of classes", 1, 80, NULL),
     DG_PARAM_LIST(INTS, "synthetic_size", "[256, 256]", "pixels",
                   "source synthetic: height and width before the crop; one number stands for both", 8, 4096,

@@ -149,10 +149,15 @@ static dg_status table_of_nodes(const dg_parts *parts, const dg_program *p, dg_b
     if (s == DG_OK) {
         qsort(totals, n_totals, sizeof *totals, by_seconds);
         dg_str_printf(out, "OP\tMS A STEP\tSHARE\tGFLOP/S\n");
-        for (size_t k = 0; k < n_totals; k++)
-            dg_str_printf(out, "%s\t%.3f\t%.1f %%\t%.1f\n", totals[k].name,
-                          1e3 * totals[k].seconds / (double)runs, 100 * totals[k].seconds / all,
-                          1e-9 * totals[k].flops / totals[k].seconds);
+        for (size_t k = 0; k < n_totals; k++) {
+            const total *t = &totals[k];
+            dg_str_printf(out, "%s\t%.3f\t%.1f %%\t", t->name, 1e3 * t->seconds / (double)runs,
+                          all > 0 ? 100 * t->seconds / all : 0);
+            if (t->flops > 0 && t->seconds > 0)
+                dg_str_printf(out, "%.1f\n", 1e-9 * t->flops / t->seconds);
+            else
+                dg_str_puts(out, "-\n");
+        }
         s = dg_str_check(out, err);
     }
     dg_free(times);

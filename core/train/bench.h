@@ -25,7 +25,7 @@ typedef struct dg_bench_options {
 } dg_bench_options;
 
 /* Trains on the recipe's data without writing anything. With options->nodes, *nodes gets a table: time,
- * share, GFLOP/s by op and by scope. */
+ * share, GFLOP/s by op. */
 dg_status dg_bench_run(const dg_recipe *recipe, const dg_registry *registry, const dg_bench_options *options,
                        dg_bench *out, dg_str *nodes, dg_error *err);
 

@@ -131,6 +131,12 @@ static dg_status write_tensors(const char *path, const dg_progress *progress, co
     return s;
 }
 
+dg_status dg_checkpoint_export(const char *path, const dg_progress *progress, const dg_state *state,
+                               const dg_tensor_entry *entries, size_t n, dg_error *err)
+{
+    return write_tensors(path, progress, state, entries, n, true, err);
+}
+
 static const char *window_key(int i)
 {
     static const char *const keys[DG_MAX_PREDICTIONS] = {"window_part_0", "window_part_1", "window_part_2",

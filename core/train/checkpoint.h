@@ -53,4 +53,8 @@ dg_status dg_checkpoint_latest(const char *run_dir, char **path, dg_progress *pr
 dg_status dg_checkpoint_load(const char *path, const dg_state *state, const dg_tensor_entry *entries,
                              size_t n, dg_error *err);
 
+/* The model's tensors alone, as one file that replaces an older one. */
+dg_status dg_checkpoint_export(const char *path, const dg_progress *progress, const dg_state *state,
+                               const dg_tensor_entry *entries, size_t n, dg_error *err);
+
 #endif

@@ -16,7 +16,7 @@ typedef struct dg_finetune {
     const char *randaugment; /* NULL: none */
     double colour_jitter;
     uint64_t seed;
-    int64_t image_h, image_w, depth;
+    int64_t image_h, image_w;
 } dg_finetune;
 
 /* classes: those of the training data, for finetune.classes 0. */

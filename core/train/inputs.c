@@ -84,6 +84,8 @@ dg_status dg_inputs_fill(dg_inputs *in, const dg_batch *batch, const float scala
             in->data[k] = from;
         } else if (batch && strncmp(name, model_prefix, sizeof model_prefix - 1) == 0) {
             DG_TRY(fill_model(in, k, batch, err));
+        } else if (batch && in->fill) {
+            DG_TRY(in->fill(in->user, name, batch, in->own[k], (size_t)dg_type_bytes(&in->type[k]), err));
         } else {
             return dg_fail(err, DG_ERR_INTERNAL, "nothing fills the input '%s'", name);
         }

@@ -16,6 +16,9 @@ typedef struct dg_inputs {
     dg_type *type;     /* [n] */
     uint32_t *per;     /* [n] dg_per */
     uint32_t n;
+    /* Fills what neither the batch nor the model has: a task's own inputs. NULL: there are none. */
+    dg_status (*fill)(void *user, const char *name, const dg_batch *batch, void *dst, size_t bytes, dg_error *err);
+    void *user;
 } dg_inputs;
 
 dg_status dg_inputs_open(const dg_parts *parts, const dg_program *program, dg_inputs *in, dg_error *err);

@@ -165,13 +165,13 @@ dg_status dg_journal_write(dg_journal *j, const dg_record *r, dg_error *err)
     char key[64];
     dg_row_int(&row, "step", r->step);
     dg_row_number(&row, "epoch", r->epoch);
-    dg_row_number(&row, "lr", r->lr);
     dg_row_number(&row, "loss", r->loss);
     for (uint32_t i = 0; i < j->step->n_predictions; i++) {
         snprintf(key, sizeof key, "loss_%s", j->step->prediction_names[i]);
         dg_row_number(&row, key, r->parts[i]);
     }
     if (r->grad_norm >= 0) dg_row_number(&row, "grad_norm", r->grad_norm);
+    dg_row_number(&row, "lr", r->lr);
     dg_status s = dg_jsonl_append(j->metrics, &row, err);
     if (s == DG_OK) {
         dg_row_int(&row, "step", r->step);
@@ -200,6 +200,27 @@ void dg_journal_tick(dg_journal *j, int64_t step, double loss, int64_t images_a_
              (long long)j->total, loss, steps * (double)images_a_step / span,
              clock_text(span / steps * (double)(j->total - step), left, sizeof left));
     put_bar(&j->bar, text);
+}
+
+dg_status dg_journal_evaluation(dg_journal *j, int64_t step, double epoch, double top1, double top5, double loss,
+                                dg_error *err)
+{
+    dg_str row = {0};
+    double t = now(CLOCK_REALTIME);
+    dg_row_int(&row, "step", step);
+    dg_row_number(&row, "epoch", epoch);
+    dg_row_number(&row, "val_top1", top1);
+    dg_row_number(&row, "val_top5", top5);
+    dg_row_number(&row, "val_loss", loss);
+    dg_status s = dg_jsonl_append(j->metrics, &row, err);
+    dg_str_free(&row);
+    DG_TRY(s);
+    DG_TRY(dg_events_scalar(j->events, "val/top1", step, t, (float)top1, err));
+    DG_TRY(dg_events_scalar(j->events, "val/top5", step, t, (float)top5, err));
+    DG_TRY(dg_events_scalar(j->events, "val/loss", step, t, (float)loss, err));
+    dg_logf(DG_LOG_INFO, "evaluated after step %lld: top-1 %.2f %%, top-5 %.2f %%, loss %.4f", (long long)step,
+            100 * top1, 100 * top5, loss);
+    return dg_events_flush(j->events, err);
 }
 
 dg_status dg_journal_sync(dg_journal *j, uint64_t *metrics_length, uint64_t *timings_length, dg_error *err)

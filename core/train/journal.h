@@ -24,6 +24,9 @@ typedef struct dg_record {
 dg_status dg_journal_open(const char *run_dir, const dg_step *step, int64_t first_step, int64_t total,
                           uint64_t metrics_keep, uint64_t timings_keep, dg_journal **out, dg_error *err);
 dg_status dg_journal_write(dg_journal *j, const dg_record *r, dg_error *err);
+/* The result of an evaluation after `step`: a row of metrics.jsonl with val_top1, val_top5 and val_loss. */
+dg_status dg_journal_evaluation(dg_journal *j, int64_t step, double epoch, double top1, double top5, double loss,
+                                dg_error *err);
 /* After every step: moves the bar on a terminal, a few times a second. Lines of the log, from whatever
  * thread, go above the bar. */
 void dg_journal_tick(dg_journal *j, int64_t step, double loss, int64_t images_a_step);

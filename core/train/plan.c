@@ -47,8 +47,11 @@ dg_status dg_run_make_plan(const dg_parts *parts, int64_t images, dg_run_plan *p
                              ? (double)dg_recipe_int(r, "optimizer.warmup_steps")
                              : dg_recipe_float(r, "optimizer.warmup_epochs") * epoch;
     plan->compute = compute_dtype(parts);
-    plan->optimizer =
-        (dg_optimizer){betas[0], betas[1], dg_recipe_float(r, "optimizer.eps"),
-                       dg_recipe_float(r, "optimizer.weight_decay"), given(r, "optimizer.clip_norm", 0)};
+    plan->optimizer = (dg_optimizer){betas[0],
+                                     betas[1],
+                                     dg_recipe_float(r, "optimizer.eps"),
+                                     dg_recipe_float(r, "optimizer.weight_decay"),
+                                     given(r, "optimizer.clip_norm", 0),
+                                     1};
     return DG_OK;
 }

@@ -1,4 +1,4 @@
-/* run.c - the pretraining loop (run.h): batches in, steps, logs, checkpoints, orderly stops. */
+/* run.c - the training loop (run.h): batches in, steps, logs, checkpoints, orderly stops. */
 #include "run.h"
 
 #include <signal.h>
@@ -11,12 +11,14 @@
 #include "base/mem.h"
 #include "train/checkpoint.h"
 #include "train/dataset.h"
+#include "train/finetune.h"
 #include "train/inputs.h"
 #include "train/journal.h"
 #include "train/not_finite.h"
 #include "train/report.h"
 #include "train/rundir.h"
 #include "train/schedule.h"
+#include "train/validate.h"
 
 static volatile sig_atomic_t stop_requested;
 
@@ -40,6 +42,9 @@ typedef struct run {
     dg_parts parts;
     dg_run_plan plan;
     dg_source *source;
+    bool finetuning; /* the task is finetune: */
+    dg_finetune finetune;
+    dg_validation validation;
     dg_step step;
     dg_state state;
     dg_tensor_entry *entries;
@@ -134,7 +139,8 @@ static dg_status build(run *r, const char *checkpoint, const dg_progress *then, 
     const dg_step_spec spec = {.batch = r->plan.batch,
                                .accumulate = (int32_t)r->plan.accumulate,
                                .compute = r->plan.compute,
-                               .optimizer = r->plan.optimizer};
+                               .optimizer = r->plan.optimizer,
+                               .classify = r->finetuning ? &r->finetune.classify : NULL};
     DG_TRY(dg_step_build(&r->parts, &spec, &r->step, err));
     DG_TRY(dg_checkpoint_entries(&r->step, &r->entries, &r->n_entries, err));
     DG_TRY(dg_state_open(&r->parts, &r->state, err));
@@ -154,12 +160,38 @@ static dg_status compile(run *r, dg_error *err)
 {
     const dg_backend_interface *b = dg_backend_of(&r->parts);
     DG_TRY(dg_inputs_open(&r->parts, r->step.train, &r->inputs, err));
+    if (r->finetuning) {
+        r->inputs.fill = dg_finetune_fill;
+        r->inputs.user = &r->finetune;
+    }
     if (r->step.apply) DG_TRY(dg_inputs_open(&r->parts, r->step.apply, &r->apply_inputs, err));
     bind_outputs(r);
     DG_TRY(b->compile(r->parts.backend.self, r->step.train, r->state.store, &r->train, err));
     if (r->step.apply)
         DG_TRY(b->compile(r->parts.backend.self, r->step.apply, r->state.store, &r->apply, err));
     return DG_OK;
+}
+
+/* What the task finetune adds to parts and plan. */
+static dg_status prepare_task(run *r, dg_error *err)
+{
+    r->finetuning = strcmp(dg_recipe_string(r->parts.recipe, "task"), "finetune") == 0;
+    if (!r->finetuning) return DG_OK;
+    r->plan.optimizer.layer_decay = dg_recipe_float(r->parts.recipe, "finetune.layer_decay");
+    return dg_finetune_read(&r->parts, dg_source_classes(r->source), &r->finetune, err);
+}
+
+static dg_loader_config loader_config(const run *r)
+{
+    dg_loader_config c = dg_dataset_config(&r->parts, r->progress.step * r->plan.accumulate,
+                                           r->plan.steps * r->plan.accumulate);
+    if (r->finetuning) {
+        double strength = r->finetune.colour_jitter;
+        c.randaugment = r->finetune.randaugment;
+        c.jitter = (dg_colour_jitter){strength, strength, strength, 0};
+        c.second_height = c.second_width = 0;
+    }
+    return c;
 }
 
 static dg_status set_up(run *r, const dg_recipe *recipe, const dg_registry *registry, dg_error *err)
@@ -172,6 +204,7 @@ static dg_status set_up(run *r, const dg_recipe *recipe, const dg_registry *regi
     snprintf(cache, sizeof cache, "%s/index", r->dir);
     DG_TRY(dg_dataset_open(recipe, cache, &r->source, err));
     DG_TRY(dg_run_make_plan(&r->parts, dg_source_count(r->source), &r->plan, err));
+    DG_TRY(prepare_task(r, err));
     dg_status s = find_checkpoint(r, &checkpoint, &then, err);
     if (s == DG_OK) s = build(r, checkpoint, &then, err);
     dg_free(checkpoint);
@@ -179,12 +212,13 @@ static dg_status set_up(run *r, const dg_recipe *recipe, const dg_registry *regi
     DG_TRY(s);
     DG_TRY(compile(r, err));
     DG_TRY(dg_rundir_describe(r->dir, &r->parts, &r->plan, r->source, r->options->command, err));
-    dg_loader_config c = dg_dataset_config(&r->parts, r->progress.step * r->plan.accumulate,
-                                           r->plan.steps * r->plan.accumulate);
+    dg_loader_config c = loader_config(r);
     if (r->progress.step < r->plan.steps) DG_TRY(dg_loader_open(&c, r->source, &r->loader, err));
     announce(r);
-    return dg_journal_open(r->dir, &r->step, r->progress.step, r->plan.steps, r->progress.metrics_length,
-                           r->progress.timings_length, &r->journal, err);
+    DG_TRY(dg_journal_open(r->dir, &r->step, r->progress.step, r->plan.steps, r->progress.metrics_length,
+                           r->progress.timings_length, &r->journal, err));
+    if (!r->finetuning) return DG_OK;
+    return dg_validation_open(&r->parts, &r->finetune, &r->plan, r->source, &r->state, r->dir, &r->validation, err);
 }
 
 static void tear_down(run *r)
@@ -192,6 +226,7 @@ static void tear_down(run *r)
     const dg_backend_interface *b = r->parts.backend.self ? dg_backend_of(&r->parts) : NULL;
     dg_journal_close(r->journal);
     dg_loader_close(r->loader);
+    dg_validation_close(&r->validation);
     if (r->train) b->release(r->train);
     if (r->apply) b->release(r->apply);
     dg_inputs_close(&r->inputs);
@@ -283,15 +318,21 @@ static dg_status one_step(run *r, double lr, dg_error *err)
     return DG_OK;
 }
 
+static double epoch_of(const run *r)
+{
+    int64_t batches = r->plan.images / r->plan.batch; /* of an epoch */
+    return (double)(r->progress.step * r->plan.accumulate) / (double)batches;
+}
+
 static dg_status log_step(run *r, double lr, dg_error *err)
 {
     dg_progress *p = &r->progress;
     dg_loader_stats stats = dg_loader_get_stats(r->loader);
     double n = (double)p->window, t = now(), span = t - r->time_logged;
-    int64_t steps = p->step - r->logged_at, batches = r->plan.images / r->plan.batch; /* of an epoch */
+    int64_t steps = p->step - r->logged_at;
     double speed = span > 0 ? (double)(steps * r->plan.batch * r->plan.accumulate) / span : 0;
     dg_record record = {.step = p->step,
-                        .epoch = (double)(p->step * r->plan.accumulate) / (double)batches,
+                        .epoch = epoch_of(r),
                         .lr = lr,
                         .loss = p->window_loss / n,
                         .grad_norm = r->plan.optimizer.clip_norm > 0 ? p->window_norm / n : -1,
@@ -342,13 +383,16 @@ static dg_status loop(run *r, dg_run_result *result, dg_error *err)
         if (r->progress.step % log_every == 0 || last) DG_TRY(log_step(r, lr, err));
         dg_journal_tick(r->journal, r->progress.step, (double)r->losses[0],
                         r->plan.batch * r->plan.accumulate);
+        if (r->finetuning)
+            DG_TRY(dg_validation_step(&r->validation, last, &r->progress, epoch_of(r), &r->state, r->entries,
+                                      r->n_entries, r->journal, err));
         if (r->progress.step % save_every == 0 || last || result->stopped) DG_TRY(save(r, err));
         if (result->stopped) break;
     }
     return DG_OK;
 }
 
-dg_status dg_run_pretrain(const dg_recipe *recipe, const dg_registry *registry, const dg_run_options *options,
+dg_status dg_run_train(const dg_recipe *recipe, const dg_registry *registry, const dg_run_options *options,
                           dg_run_result *result, dg_error *err)
 {
     run *r = dg_calloc(1, sizeof *r);

@@ -23,7 +23,7 @@ typedef struct dg_run_result {
 
 /* Trains. Errors name the recipe's key where one is to blame. A folder that holds a run already is refused
  * unless resume is set. */
-dg_status dg_run_pretrain(const dg_recipe *recipe, const dg_registry *registry, const dg_run_options *options,
+dg_status dg_run_train(const dg_recipe *recipe, const dg_registry *registry, const dg_run_options *options,
                           dg_run_result *result, dg_error *err);
 
 /* How a recipe's numbers become steps: used by the loop and by `recipe check`. */

@@ -1,7 +1,10 @@
 /* step.c - see step.h: forward graph, policies, gradient, optimizer. */
 #include "step.h"
 
+#include <math.h>
+
 #include "base/mem.h"
+#include "train/classify.h"
 
 /* ---- forward */
 
@@ -148,6 +151,7 @@ typedef struct backward {
     dg_value *params, *grads; /* [n] */
     size_t n;
     dg_value scalars, ok;
+    int32_t last_layer; /* the head's: its learning rate is the whole one */
 } backward;
 
 static const char *leaf_name(const dg_graph *g, dg_value v)
@@ -163,6 +167,7 @@ static bool find_params(backward *b)
         const dg_leaf *leaf = dg_graph_node(b->g, i)->leaf;
         if (!leaf || leaf->kind != DG_LEAF_PARAM) continue;
         if (!dg_grow(&b->params, b->n, &room, sizeof *b->params)) return false;
+        if (leaf->layer > b->last_layer) b->last_layer = leaf->layer;
         b->params[b->n++] = (dg_value){i, 0};
     }
     b->grads = dg_calloc(b->n + 1, sizeof *b->grads);
@@ -187,6 +192,13 @@ static double decay_of(const dg_leaf *leaf, double decay)
     return on ? decay : 0;
 }
 
+/* Layer-wise learning rates (Clark et al., "ELECTRA", 2020): decay^(layers above). */
+static double lr_scale_of(const backward *b, const dg_leaf *leaf)
+{
+    double decay = b->spec->optimizer.layer_decay;
+    return decay > 0 && leaf->layer >= 0 ? pow(decay, b->last_layer - leaf->layer) : 1;
+}
+
 static void add_adamw(const backward *b, size_t i, dg_value grad)
 {
     dg_graph *g = b->g;
@@ -196,8 +208,8 @@ static void add_adamw(const backward *b, size_t i, dg_value grad)
     dg_value m = state_leaf(g, "optimizer.m", leaf->name, leaf->type);
     dg_value v = state_leaf(g, "optimizer.v", leaf->name, leaf->type);
     dg_graph_set_scope(g, "optimizer");
-    dg_value next = dg_adamw(g, b->params[i], grad, m, v, b->scalars, b->ok, o->beta1, o->beta2, o->eps, 1.0,
-                             decay_of(leaf, o->weight_decay));
+    dg_value next = dg_adamw(g, b->params[i], grad, m, v, b->scalars, b->ok, o->beta1, o->beta2, o->eps,
+                             lr_scale_of(b, leaf), decay_of(leaf, o->weight_decay));
     dg_graph_update(g, b->params[i], next);
     dg_graph_update(g, m, dg_output(next, 1));
     dg_graph_update(g, v, dg_output(next, 2));
@@ -308,7 +320,9 @@ dg_status dg_step_build(const dg_parts *parts, const dg_step_spec *spec, dg_step
 {
     dg_graph *g = NULL, *apply = NULL;
     backward b = {.spec = spec};
-    DG_TRY(dg_step_forward(parts, spec->batch, &step->forward, step, err));
+    DG_TRY(spec->classify
+               ? dg_classify_forward(parts, spec->classify, spec->batch, true, &step->forward, step, err)
+               : dg_step_forward(parts, spec->batch, &step->forward, step, err));
     dg_status s = apply_policies(&step->forward, spec->compute, err);
     if (s == DG_OK) s = copy_graph(step->forward, &g, err);
     b.g = g;

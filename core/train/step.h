@@ -15,8 +15,11 @@
 
 typedef struct dg_optimizer {
     double beta1, beta2, eps, weight_decay;
-    double clip_norm; /* 0: none */
+    double clip_norm;   /* 0: none */
+    double layer_decay; /* learning rate of a layer over that of the next one; 0 or 1: the same for all */
 } dg_optimizer;
+
+struct dg_classify_spec;
 
 typedef struct dg_step_spec {
     int64_t batch;      /* samples a run of the program */
@@ -25,6 +28,7 @@ typedef struct dg_step_spec {
     bool taps;          /* make every tap an output of `train`, for comparisons and reports */
     bool gradients;     /* make the gradients outputs of `train` named "grad.<parameter>" */
     dg_optimizer optimizer;
+    const struct dg_classify_spec *classify; /* train a classifier on the encoder; NULL: pretrain */
 } dg_step_spec;
 
 /* The programs and what they were made of. Starts as {0}; ends with dg_step_destroy. */

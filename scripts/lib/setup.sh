@@ -3,7 +3,7 @@
 
 # What a build needs: the compiler and CMake, then the libraries that docs/dependencies.md explains.
 build_packages=(gcc libc6-dev cmake ninja-build pkg-config
-    libyaml-dev libjpeg62-turbo-dev libpng-dev zlib1g-dev libxxhash-dev libdnnl-dev)
+    libyaml-dev libjpeg62-turbo-dev libpng-dev zlib1g-dev libxxhash-dev libmd-dev libdnnl-dev)
 test_packages=(libcmocka-dev)
 
 # missing_packages PACKAGE...: those that are not installed, one a line.

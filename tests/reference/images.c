@@ -1,10 +1,14 @@
-/* images.c - fixture D: crops, the evaluation transform and flips; photographs where they are at hand. */
+/* images.c - fixture D: crops, the evaluation transform and flips; RandAugment's operations; mixup and
+ * cutmix; photographs where they are at hand. */
 #include "reference.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/file.h"
 #include "data/image.h"
+#include "data/mix.h"
+#include "data/randaugment.h"
 #include "data/resample.h"
 
 static uint8_t *bytes_of(reference *r, const dg_weights *w, const char *name, const dg_weight **info)
@@ -111,10 +115,113 @@ static void check_photo(reference *r, const dg_weights *w, const dg_json *p)
     dg_free(bytes);
 }
 
+static double value_of(const dg_json *v)
+{
+    return v->type == DG_JSON_INT ? (double)v->v.integer : v->v.number;
+}
+
+/* One recorded operation: its argument from its level, and its picture. */
+static void check_operation(reference *r, const dg_weights *w, const dg_randaugment *policy,
+                            const dg_json *entry)
+{
+    const char *key = dg_json_get(entry, "key")->v.text, *name = dg_json_get(entry, "op")->v.text;
+    const dg_json *argument = dg_json_get(entry, "arg")->v.first;
+    const dg_weight *src, *t;
+    const uint8_t *pixels = bytes_of(r, w, "src", &src), *want = bytes_of(r, w, key, &t);
+    uint8_t *have = pixels ? dg_arena_alloc(&r->arena, src->bytes) : NULL;
+    dg_scratch scratch = {0};
+    dg_error err = DG_ERROR_INIT;
+    char title[96];
+    int op = 0;
+    while (op < DG_RA_OPS && strcmp(dg_ra_name(policy, (dg_ra_op)op), name) != 0) op++;
+    if (op == DG_RA_OPS || !have || !want) return ref_broken(r, key, &err);
+    const double level = ref_number(entry, "level", -1);
+    const double used = dg_ra_argument(policy, (dg_ra_op)op, level, ref_number(entry, "sign", 1) < 0);
+    snprintf(title, sizeof title, "D RandAugment %s, argument", key);
+    if (argument) ref_verdict(r, title, fabs(used - value_of(argument)), 1e-12);
+    memcpy(have, pixels, src->bytes);
+    dg_status s = dg_ra_apply((dg_pixels){have, (int32_t)src->dims[0], (int32_t)src->dims[1]}, (dg_ra_op)op,
+                              used, policy->fill, &scratch, &err);
+    dg_scratch_free(&scratch);
+    snprintf(title, sizeof title, "D RandAugment %s", key);
+    if (s == DG_OK)
+        ref_verdict(r, title, worst_of(have, want, t->bytes), 0);
+    else
+        ref_broken(r, title, &err);
+}
+
+static void check_randaugment(reference *r, const dg_json *recorded)
+{
+    dg_error err = DG_ERROR_INIT;
+    dg_randaugment policy;
+    if (dg_randaugment_parse(dg_json_get(recorded, "config")->v.text, &policy, &err) != DG_OK)
+        return ref_broken(r, "D RandAugment policy", &err);
+    dg_weights *w = ref_open(r, "D_randaugment.safetensors");
+    const dg_json *list = dg_json_get(recorded, "ops");
+    for (const dg_json *e = w ? list->v.first : NULL; e; e = e->next) check_operation(r, w, &policy, e);
+    dg_weights_close(w);
+}
+
+static void check_largest(reference *r, const char *what, int i, const float *have, const float *want,
+                          int64_t n, double tol)
+{
+    char title[64];
+    double worst = 0;
+    for (int64_t k = 0; k < n; k++)
+        if (!(fabsf(have[k] - want[k]) <= worst)) worst = fabsf(have[k] - want[k]);
+    snprintf(title, sizeof title, "D %s %d", what, i);
+    ref_verdict(r, title, worst, tol);
+}
+
+/* One recorded batch; the lambda that was used goes with the targets. */
+static void check_mix(reference *r, const dg_weights *w, const dg_json *mixup, const dg_json *entry, int i,
+                      double tol)
+{
+    const dg_weight *x = dg_weights_find(w, "x"), *l = NULL;
+    int64_t n, m;
+    char name[32];
+    const float *in = ref_tensor(r, w, "x", &n);
+    const int32_t *labels = (const int32_t *)(const void *)bytes_of(r, w, "labels", &l);
+    snprintf(name, sizeof name, "out.%d", i);
+    const float *pixels = ref_tensor(r, w, name, &n);
+    snprintf(name, sizeof name, "target.%d", i);
+    const float *targets = ref_tensor(r, w, name, &m);
+    float *have = dg_arena_alloc(&r->arena, (size_t)(n + m + 1) * sizeof *have);
+    if (!in || !labels || !pixels || !targets || !have) return;
+    const int32_t batch = (int32_t)x->dims[0], h = (int32_t)x->dims[2], wide = (int32_t)x->dims[3];
+    int32_t edge[4] = {0}, k = 0; /* yl, yh, xl, xh */
+    const dg_json *edges = dg_json_get(entry, "box_yl_yh_xl_xh");
+    for (const dg_json *v = edges->type == DG_JSON_ARRAY ? edges->v.first : NULL; v && k < 4; v = v->next)
+        edge[k++] = (int32_t)v->v.integer;
+    const dg_box box = {edge[0], edge[2], edge[1] - edge[0], edge[3] - edge[2]};
+    const dg_mix mix = dg_mix_of(ref_number(entry, "lam_drawn", 0), k ? &box : NULL, h, wide);
+    dg_error err = DG_ERROR_INIT;
+    snprintf(name, sizeof name, "D lambda %d", i);
+    ref_verdict(r, name, fabs(mix.targets - ref_number(entry, "lam_used", -1)), 1e-12);
+    dg_mix_pixels(&mix, in, batch, (int32_t)x->dims[1], h, wide, have);
+    check_largest(r, "mixed pixels", i, have, pixels, n, tol);
+    if (dg_soft_targets(&mix, labels, batch, (int32_t)ref_number(mixup, "num_classes", 0),
+                        ref_number(mixup, "smoothing", 0), have + n, &err) != DG_OK)
+        return ref_broken(r, "D soft targets", &err);
+    check_largest(r, "soft targets", i, have + n, targets, m, tol);
+}
+
+static void check_mixup(reference *r, const dg_json *recorded, double tol)
+{
+    dg_weights *w = ref_open(r, "D_mixup.safetensors");
+    int i = 0;
+    for (const dg_json *e = w ? dg_json_get(recorded, "cases")->v.first : NULL; e; e = e->next)
+        check_mix(r, w, recorded, e, i++, tol);
+    dg_weights_close(w);
+}
+
 void ref_images(reference *r, const dg_json *fixture)
 {
     if (r->compute != DG_F32) return;
     check_synthetic(r);
+    const dg_json *randaugment = dg_json_get(fixture, "randaugment"), *mixup = dg_json_get(fixture, "mixup");
+    if (randaugment) check_randaugment(r, randaugment);
+    if (mixup) check_mixup(r, mixup, ref_tolerance(fixture, "mixup", 1e-6));
     const dg_json *photos = dg_json_get(fixture, "photos");
     if (!photos || !r->data || !dg_path_is_dir(r->data)) {
         ref_skip(r, "D photographs", "no folder of photographs (--data DIR)");

@@ -52,7 +52,7 @@ void ref_mae(reference *r, const dg_json *json)
 {
     dg_weights *w = ref_open(r, "G_mae.safetensors");
     const dg_json *c = dg_json_get(json, "config");
-    const dg_optimizer optimizer = {0.9, 0.95, 1e-8, 0.05, 0};
+    const dg_optimizer optimizer = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.05};
     session s = {0};
     dg_error err = DG_ERROR_INIT;
     char recipe[1024];
@@ -71,7 +71,7 @@ void ref_mae(reference *r, const dg_json *json)
              (int)ref_number(c, "D", 24), (int)ref_number(c, "depth", 2), (int)ref_number(c, "heads", 3),
              (int)ref_number(c, "p", 16), ref_number(json, "mask_ratio", 0.75), (int)ref_number(c, "d", 16),
              (int)ref_number(c, "dd", 1), (int)ref_number(c, "dh", 2), r->backend, path);
-    dg_status st = session_open(r, recipe, &optimizer, batch, &s, &err);
+    dg_status st = session_open(r, recipe, &optimizer, NULL, batch, &s, &err);
     if (st == DG_OK) st = give_inputs(r, &s, w, batch, &err);
     if (st == DG_OK) st = session_run(&s, &err);
     if (st == DG_OK) check_step(r, json, &s, w);

@@ -18,7 +18,7 @@ static const struct {
     char letter;
     void (*check)(reference *r, const dg_json *fixture);
 } checks[] = {
-    {'A', ref_pretrain},  {'C', ref_clip}, {'D', ref_images}, {'E', ref_schedules},
+    {'A', ref_pretrain}, {'B', ref_finetune},  {'C', ref_clip}, {'D', ref_images}, {'E', ref_schedules},
     {'F', ref_positions}, {'G', ref_mae},  {'H', ref_mini},
 };
 

@@ -35,42 +35,6 @@ static void check_output(fixture *f, const char *output, const char *tensor, con
     ref_compare(f->r, title, have, want, n, ref_tolerance(f->json, what, 1e-5));
 }
 
-/* The worst of all recorded activations that the program taps; each must be there. */
-static void check_activations(fixture *f, const dg_weights *acts, const char *prefix, double tol)
-{
-    double worst = 0;
-    char title[160], worst_name[128] = "", name[128];
-    int count = 0;
-    for (size_t i = 0; i < dg_weights_count(acts); i++) {
-        const char *key = dg_weights_at(acts, i)->name;
-        int64_t n, m;
-        if (strncmp(key, prefix, strlen(prefix)) != 0 || (!prefix[0] && !strstr(key, "::sample"))) continue;
-        snprintf(name, sizeof name, "%s", key + strlen(prefix));
-        char *sample = strstr(name, "::");
-        if (sample) *sample = 0;
-        const float *want = ref_tensor(f->r, acts, key, &m), *have = session_output(&f->s, name, &n);
-        dg_error err = DG_ERROR_INIT;
-        if (!have || !want) {
-            dg_fail(&err, DG_ERR_NOT_FOUND, "the program has no tap of that name");
-            ref_broken(f->r, key, &err);
-            continue;
-        }
-        double difference = 0, most = 0;
-        for (int64_t k = 0; k < m; k++) {
-            double a = have[sample ? ref_sample_index(k, n) : k], b = want[k];
-            if (!(fabs(a - b) <= difference)) difference = fabs(a - b);
-            if (fabs(b) > most) most = fabs(b);
-        }
-        if (!(difference / most <= worst)) {
-            worst = difference / most;
-            snprintf(worst_name, sizeof worst_name, "%s", name);
-        }
-        count++;
-    }
-    snprintf(title, sizeof title, "%s activations (%d, worst %s)", f->name, count, worst_name);
-    ref_verdict(f->r, title, count ? worst : 1, tol);
-}
-
 /* ---- running */
 
 static void set_scalars(fixture *f, int step)
@@ -142,7 +106,7 @@ static void read_hyper(fixture *f)
     f->lr = ref_number(hyper, "lr", 1e-3);
     f->steps = (int)ref_number(hyper, "steps", 3);
     f->optimizer = (dg_optimizer){betas->v.first->v.number, betas->v.first->next->v.number,
-                                  ref_number(hyper, "eps", 1e-8), ref_number(hyper, "wd", 0.05), 0};
+                                  ref_number(hyper, "eps", 1e-8), ref_number(hyper, "wd", 0.05), 0, 1};
 }
 
 static void common_recipe(const fixture *f, const char *tokenizer, const char *weights, char *out,
@@ -171,7 +135,7 @@ static void check_pretrain(fixture *f)
         check_output(f, "loss_tokens.next", "ar_loss_tokens", "per-token losses");
         check_output(f, "loss_tokens.visible", "kd_loss_tokens", "per-token losses");
         dg_weights *acts = ref_open(f->r, "A_acts.safetensors");
-        if (acts) check_activations(f, acts, "act.", ref_tolerance(f->json, "activations", 2e-5));
+        if (acts) ref_activations(f->r, &f->s, f->name, acts, "act.", ref_tolerance(f->json, "activations", 2e-5));
         dg_weights_close(acts);
     }
     dg_weights *grads = ref_open(f->r, "A_grads.safetensors");
@@ -194,7 +158,7 @@ void ref_pretrain(reference *r, const dg_json *json)
              "tokenizer: {name: clip, weights: '%s', activation: gelu, heads: %d}\n", teacher,
              (int)ref_number(c, "teacher.heads", ref_number(c, "teacher.width", 160) / 80));
     common_recipe(&f, tokenizer, weights, recipe, sizeof recipe);
-    dg_status s = session_open(r, recipe, &f.optimizer, (int64_t)ref_number(c, "batch", 2), &f.s, &err);
+    dg_status s = session_open(r, recipe, &f.optimizer, NULL, (int64_t)ref_number(c, "batch", 2), &f.s, &err);
     const float *pixels = s == DG_OK ? ref_tensor(r, f.io, "input_u8", &n) : NULL;
     uint8_t *image = s == DG_OK ? dg_inputs_buffer(&f.s.inputs, "image") : NULL;
     for (int64_t i = 0; pixels && image && i < n; i++) image[i] = (uint8_t)pixels[i];
@@ -209,7 +173,7 @@ void ref_pretrain(reference *r, const dg_json *json)
 
 static void check_mini(fixture *f)
 {
-    if (f->r->compute == DG_F32) check_activations(f, f->io, "", ref_tolerance(f->json, "predictions", 5e-6));
+    if (f->r->compute == DG_F32) ref_activations(f->r, &f->s, f->name, f->io, "", ref_tolerance(f->json, "predictions", 5e-6));
     dg_weights *grads = ref_open(f->r, "H_grads_full.safetensors");
     if (grads) ref_gradients(f->r, &f->s, f->name, grads, ref_tolerance(f->json, "grads full", 7e-5));
     dg_weights_close(grads);
@@ -239,7 +203,7 @@ void ref_mini(reference *r, const dg_json *json)
     snprintf(tokenizer, sizeof tokenizer, "tokenizer: {name: given, width: %d}\n",
              (int)ref_number(c, "pred", 16));
     common_recipe(&f, tokenizer, weights, recipe, sizeof recipe);
-    dg_status s = session_open(r, recipe, &f.optimizer, batch, &f.s, &err);
+    dg_status s = session_open(r, recipe, &f.optimizer, NULL, batch, &f.s, &err);
     if (s == DG_OK) {
         const float *small = ref_tensor(r, f.io, "input_small_u8", &n),
                     *target = ref_tensor(r, f.io, "target", &m);

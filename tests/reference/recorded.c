@@ -140,3 +140,39 @@ void ref_after(reference *r, const session *s, const char *fixture, const dg_wei
     snprintf(title, sizeof title, "%s parameters after %d steps, mean, in lr", fixture, steps);
     ref_verdict(r, title, count ? sum / (double)count : 1, 1e-4);
 }
+
+void ref_activations(reference *r, const session *s, const char *fixture, const dg_weights *acts, const char *prefix,
+                     double tol)
+{
+    double worst = 0;
+    char title[160], worst_name[128] = "", name[128];
+    int count = 0;
+    for (size_t i = 0; i < dg_weights_count(acts); i++) {
+        const char *key = dg_weights_at(acts, i)->name;
+        int64_t n, m;
+        if (strncmp(key, prefix, strlen(prefix)) != 0 || (!prefix[0] && !strstr(key, "::sample"))) continue;
+        snprintf(name, sizeof name, "%s", key + strlen(prefix));
+        char *sample = strstr(name, "::");
+        if (sample) *sample = 0;
+        const float *want = ref_tensor(r, acts, key, &m), *have = session_output(s, name, &n);
+        dg_error err = DG_ERROR_INIT;
+        if (!have || !want) {
+            dg_fail(&err, DG_ERR_NOT_FOUND, "the program has no tap of that name");
+            ref_broken(r, key, &err);
+            continue;
+        }
+        double difference = 0, most = 0;
+        for (int64_t k = 0; k < m; k++) {
+            double a = have[sample ? ref_sample_index(k, n) : k], b = want[k];
+            if (!(fabs(a - b) <= difference)) difference = fabs(a - b);
+            if (fabs(b) > most) most = fabs(b);
+        }
+        if (!(difference / most <= worst)) {
+            worst = difference / most;
+            snprintf(worst_name, sizeof worst_name, "%s", name);
+        }
+        count++;
+    }
+    snprintf(title, sizeof title, "%s activations (%d, worst %s)", fixture, count, worst_name);
+    ref_verdict(r, title, count ? worst : 1, tol);
+}

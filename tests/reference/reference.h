@@ -7,6 +7,7 @@
 #include "graph/graph.h"
 #include "io/json.h"
 #include "io/weights.h"
+#include "train/classify.h"
 #include "train/inputs.h"
 #include "train/state.h"
 #include "train/step.h"
@@ -59,9 +60,10 @@ typedef struct session {
     void **outputs; /* [n_outputs] */
 } session;
 
-/* Builds the train program of the recipe text, with taps and gradients as outputs. */
-dg_status session_open(reference *r, const char *recipe, const dg_optimizer *optimizer, int64_t batch,
-                       session *s, dg_error *err);
+/* Builds the train program of the recipe text, with taps and gradients as outputs; of a classifier if `classify` is
+ * not NULL. */
+dg_status session_open(reference *r, const char *recipe, const dg_optimizer *optimizer,
+                       const dg_classify_spec *classify, int64_t batch, session *s, dg_error *err);
 dg_status session_run(session *s, dg_error *err);
 void session_close(session *s);
 /* An output by its name as f32 with its size; NULL when there is none. */
@@ -77,7 +79,13 @@ void ref_gradients(reference *r, const session *s, const char *fixture, const dg
 void ref_after(reference *r, const session *s, const char *fixture, const dg_weights *after,
                const char *prefix, int steps, double lr, double most);
 
+/* The worst of all recorded activations PREFIX + TAP (complete or sampled; without a prefix the sampled ones only); each
+ * tap must be there. */
+void ref_activations(reference *r, const session *s, const char *fixture, const dg_weights *acts, const char *prefix,
+                     double tol);
+
 /* ---- the fixtures */
+void ref_finetune(reference *r, const dg_json *fixture);  /* B */
 void ref_pretrain(reference *r, const dg_json *fixture);  /* A */
 void ref_mae(reference *r, const dg_json *fixture);       /* G */
 void ref_mini(reference *r, const dg_json *fixture);      /* H */

@@ -20,8 +20,8 @@ static dg_status load_recipe(const char *text, session *s, dg_error *err)
     return status;
 }
 
-dg_status session_open(reference *r, const char *recipe, const dg_optimizer *optimizer, int64_t batch,
-                       session *s, dg_error *err)
+dg_status session_open(reference *r, const char *recipe, const dg_optimizer *optimizer,
+                       const dg_classify_spec *classify, int64_t batch, session *s, dg_error *err)
 {
     memset(s, 0, sizeof *s);
     dg_step_spec spec = {.batch = batch,
@@ -29,7 +29,8 @@ dg_status session_open(reference *r, const char *recipe, const dg_optimizer *opt
                          .compute = r->compute,
                          .taps = true,
                          .gradients = true,
-                         .optimizer = *optimizer};
+                         .optimizer = *optimizer,
+                         .classify = classify};
     DG_TRY(load_recipe(recipe, s, err));
     DG_TRY(dg_parts_open(s->recipe, s->plugins.registry, true, &s->parts, err));
     DG_TRY(dg_step_build(&s->parts, &spec, &s->step, err));

@@ -37,8 +37,9 @@ typedef struct dg_run {
     uint32_t n_inputs;          /* leaves of kind INPUT in the order of the program's leaves */
     const void *const *inputs;  /* dense, row-major */
     uint32_t n_outputs;         /* as the program's outputs */
-    uint32_t reserved;
-    void *const *outputs;       /* room for each; NULL: not wanted */
+    uint32_t ranks;             /* how many ranks' samples lie in the inputs per sample, one rank's after the other's;
+                                   0, 1: one share, which every rank gets */
+    void *const *outputs;       /* room for each, from the first rank; NULL: not wanted */
 } dg_run;
 
 /* Where a node's time went, summed over runs since profiling was switched on. */
@@ -47,6 +48,23 @@ typedef struct dg_node_time {
     uint32_t runs;
     double seconds;
 } dg_node_time;
+
+/* What a compiler made of a program for devices that need not be here. Bytes are those of one device. */
+typedef struct dg_ahead {
+    uint32_t struct_size;
+    uint32_t devices;    /* that the target has */
+    uint32_t fits;       /* 0: out of memory; of the sizes only `memory` and `temporary` are known then */
+    uint32_t reserved;
+    uint64_t memory;     /* that programs can use; 0: not known */
+    uint64_t arguments;  /* state and inputs */
+    uint64_t results;    /* that do not take the place of an argument */
+    uint64_t temporary;
+    uint64_t code;
+    double flops, bytes; /* of one run on one device, as the compiler counts; 0: not known */
+    double seconds;      /* that compiling took */
+    char device[64];     /* "TPU v5 lite" */
+    char compiler[192];  /* its version, on one line */
+} dg_ahead;
 
 typedef struct dg_backend_interface {
     uint32_t struct_size;
@@ -83,6 +101,13 @@ typedef struct dg_backend_interface {
     /* Switches timing per node on or off; reads what was gathered: up to `room` entries, *n there are. */
     void (*profile)(dg_backend_exe *exe, bool on);
     dg_status (*times)(dg_backend_exe *exe, dg_node_time *out, uint32_t room, uint32_t *n, dg_error *err);
+
+    /* May be NULL, or absent. How many ranks one run drives, each on a device of its own: programs are compiled for
+     * one rank, all_reduce sums over all, and every rank keeps a copy of the store. Without it: one. */
+    uint32_t (*ranks)(void *self);
+    /* May be NULL, or absent. Compiles for devices that need not be here; which ones, a parameter of the backend
+     * says. Running out of the device's memory is no error: see dg_ahead.fits. */
+    dg_status (*ahead)(void *self, const dg_program *p, dg_ahead *out, dg_error *err);
 } dg_backend_interface;
 
 #endif

@@ -40,6 +40,8 @@ typedef struct dg_vit_groups {
 
 static const double dg_imagenet_mean[3] DG_UNUSED = {0.485, 0.456, 0.406};
 static const double dg_imagenet_std[3] DG_UNUSED = {0.229, 0.224, 0.225};
+static const double dg_clip_mean[3] DG_UNUSED = {0.48145466, 0.4578275, 0.40821073};
+static const double dg_clip_std[3] DG_UNUSED = {0.26862954, 0.26130258, 0.27577711};
 
 /* ---- parameters */
 

@@ -2,15 +2,33 @@
 #include "pjrt.h"
 
 #include <sched.h>
+#include <stdlib.h>
 
 #include "digpt/plan.h"
-#include "emit.h"
 
 static const char *const plugin_words[] = {"cpu", "tpu", "cuda", NULL};
+static const char *const cache_words[] = {"auto", "off", NULL};
+static const char *const trial_words[] = {"auto", "always", "never", NULL};
+
+enum { PLUGIN, TARGET, REPLICAS, CACHE, TRIAL };
 
 static const dg_param_spec params[] = {
-    DG_PARAM(PATH, "plugin", "cpu", "", "the PJRT plugin: cpu, tpu, cuda, or the path of its shared object",
+    DG_PARAM(PATH, "plugin", "", "",
+             "the PJRT plugin: cpu, tpu, cuda, or the path of its shared object; cpu if not set, tpu with a "
+             "target",
              0, 0, plugin_words),
+    DG_PARAM(
+        STRING, "target", "", "",
+        "compile for devices that are not here, for `digpt aot`: v4:2x2x1, v5e:2x2, v5p:2x2x1, v6e:2x2, ...",
+        0, 0, NULL),
+    DG_PARAM(INT, "replicas", "1", "devices", "devices that share each batch, each with a copy of all state",
+             1, DG_EMIT_MOST_REPLICAS, NULL),
+    DG_PARAM(PATH, "cache", "auto", "",
+             "folder for compiled programs, or off; auto: digpt/pjrt in $XDG_CACHE_HOME or ~/.cache", 0, 0,
+             cache_words),
+    DG_PARAM(CHOICE, "trial", "auto", "",
+             "start the plugin in a child process first, where it may crash: auto does so once for each file",
+             0, 0, trial_words),
 };
 
 /* ---- the client */
@@ -19,53 +37,51 @@ static void destroy(void *self)
 {
     dg_pjrt *pjrt = self;
     if (!pjrt) return;
-    if (pjrt->client) {
-        dg_error none = DG_ERROR_INIT;
-        DG_PJRT_ARGS(PJRT_Client_Destroy, args);
-        args.client = pjrt->client;
-        DG_PJRT_CALL(pjrt->api, PJRT_Client_Destroy, args, &none);
-    }
+    dg_pjrt_close_client(pjrt);
     pjrt->host->release(pjrt);
 }
 
-static dg_status make_client(dg_pjrt *pjrt, const char *plugin, dg_error *err)
+/* Where compiled programs are kept; "" where nothing says. */
+static void cache_folder(const char *word, char out[PATH_MAX])
 {
-    /* XLA's CPU plugin would make several devices of one processor. */
-    PJRT_NamedValue one_device = {0};
-    one_device.struct_size = PJRT_NamedValue_STRUCT_SIZE;
-    one_device.name = "cpu_device_count";
-    one_device.name_size = strlen(one_device.name);
-    one_device.type = PJRT_NamedValue_kInt64;
-    one_device.int64_value = 1;
-    one_device.value_size = 1;
-    DG_PJRT_ARGS(PJRT_Client_Create, create);
-    create.create_options = &one_device;
-    create.num_options = strcmp(plugin, "cpu") == 0;
-    if (DG_PJRT_CALL(pjrt->api, PJRT_Client_Create, create, err) != DG_OK)
-        return dg_fail_in(err, "PJRT plugin %s", plugin);
-    pjrt->client = create.client;
-    DG_PJRT_ARGS(PJRT_Client_PlatformName, name);
-    name.client = pjrt->client;
-    DG_TRY(DG_PJRT_CALL(pjrt->api, PJRT_Client_PlatformName, name, err));
-    snprintf(pjrt->platform, sizeof pjrt->platform, "%.*s", (int)name.platform_name_size, name.platform_name);
-    DG_PJRT_ARGS(PJRT_Client_AddressableDevices, devices);
-    devices.client = pjrt->client;
-    DG_TRY(DG_PJRT_CALL(pjrt->api, PJRT_Client_AddressableDevices, devices, err));
-    if (devices.num_addressable_devices == 0)
-        return dg_fail(err, DG_ERR_NOT_FOUND,
-                       "the PJRT plugin %s works, but has no device that this process can use", plugin);
-    pjrt->device = devices.addressable_devices[0];
-    return DG_OK;
+    const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    int n = 0;
+    if (strcmp(word, "off") != 0 && strcmp(word, "auto") != 0)
+        n = snprintf(out, PATH_MAX, "%s", word);
+    else if (strcmp(word, "auto") == 0 && xdg && *xdg == '/')
+        n = snprintf(out, PATH_MAX, "%s/digpt/pjrt", xdg);
+    else if (strcmp(word, "auto") == 0 && home && *home == '/')
+        n = snprintf(out, PATH_MAX, "%s/.cache/digpt/pjrt", home);
+    if (n <= 0 || n >= PATH_MAX) out[0] = 0;
+}
+
+static dg_status start(dg_pjrt *pjrt, const char *plugin, const char *trial, dg_error *err)
+{
+    DG_TRY(dg_pjrt_find(plugin, pjrt->path, err));
+    if (*pjrt->target) {
+        snprintf(pjrt->platform, sizeof pjrt->platform, "%s", pjrt->plugin);
+        return DG_OK;
+    }
+    if (strcmp(trial, "never") != 0) DG_TRY(dg_pjrt_trial(pjrt, strcmp(trial, "always") == 0, err));
+    DG_TRY(dg_pjrt_load(plugin, pjrt->path, true, &pjrt->api, err));
+    return dg_pjrt_make_client(pjrt, err);
 }
 
 static dg_status create(const dg_host *host, const dg_params *values, void **self, dg_error *err)
 {
-    const char *plugin = values->values[0].v.s;
+    const dg_param_value *v = values->values;
     dg_pjrt *pjrt = host->allocate(sizeof *pjrt);
     if (!pjrt) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
+    const char *target = v[TARGET].is_set ? v[TARGET].v.s : "";
+    const char *plugin = v[PLUGIN].is_set ? v[PLUGIN].v.s : *target ? "tpu" : "cpu";
+    size_t length = strlen(plugin);
     pjrt->host = host;
-    dg_status status = dg_pjrt_load(plugin, &pjrt->api, err);
-    if (status == DG_OK) status = make_client(pjrt, plugin, err);
+    pjrt->n_replicas = (uint32_t)v[REPLICAS].v.i;
+    snprintf(pjrt->plugin, sizeof pjrt->plugin, "%s",
+             length < sizeof pjrt->plugin ? plugin : plugin + length - sizeof pjrt->plugin + 1);
+    snprintf(pjrt->target, sizeof pjrt->target, "%s", target);
+    cache_folder(v[CACHE].v.s, pjrt->cache);
+    dg_status status = start(pjrt, plugin, v[TRIAL].text, err);
     if (status == DG_OK)
         *self = pjrt;
     else
@@ -102,6 +118,9 @@ static void describe(const dg_pjrt *pjrt, PJRT_Device *device, dg_device_info *o
 static dg_status devices(void *self, dg_device_info *out, uint32_t room, uint32_t *n, dg_error *err)
 {
     const dg_pjrt *pjrt = self;
+    if (!pjrt->client)
+        return dg_fail(err, DG_ERR_NOT_FOUND,
+                       "programs are compiled for the target %s only, no device is used", pjrt->target);
     DG_PJRT_ARGS(PJRT_Client_AddressableDevices, args);
     args.client = pjrt->client;
     DG_TRY(DG_PJRT_CALL(pjrt->api, PJRT_Client_AddressableDevices, args, err));
@@ -129,11 +148,14 @@ static void host_text(char *out, size_t size)
     snprintf(out, size, "%s, %d threads", isa, threads);
 }
 
-static void fingerprint(void *self, char *out, size_t size)
+void dg_pjrt_fingerprint(const dg_pjrt *pjrt, char *out, size_t size)
 {
-    const dg_pjrt *pjrt = self;
     dg_error none = DG_ERROR_INIT;
-    char version[128] = "", host[64] = "";
+    char version[128] = "", host[64] = "", replicas[32] = "";
+    if (!pjrt->client) {
+        snprintf(out, size, "pjrt %s, compiled ahead for %s", pjrt->platform, pjrt->target);
+        return;
+    }
     DG_PJRT_ARGS(PJRT_Client_PlatformVersion, args);
     args.client = pjrt->client;
     if (DG_PJRT_CALL(pjrt->api, PJRT_Client_PlatformVersion, args, &none) == DG_OK)
@@ -142,9 +164,21 @@ static void fingerprint(void *self, char *out, size_t size)
         if (*c == '\n') *c = ' ';
     if (strcmp(pjrt->platform, "cpu") == 0) host_text(host, sizeof host);
     dg_device_info info = {.struct_size = (uint32_t)sizeof info};
-    describe(pjrt, pjrt->device, &info);
-    snprintf(out, size, "pjrt %s (%s), version %s, API %d.%d%s", pjrt->platform, info.name, version,
-             pjrt->api->pjrt_api_version.major_version, pjrt->api->pjrt_api_version.minor_version, host);
+    describe(pjrt, pjrt->devices[0], &info);
+    if (pjrt->n_replicas > 1) snprintf(replicas, sizeof replicas, ", %u replicas", pjrt->n_replicas);
+    snprintf(out, size, "pjrt %s (%s), version %s, API %d.%d%s%s", pjrt->platform, info.name, version,
+             pjrt->api->pjrt_api_version.major_version, pjrt->api->pjrt_api_version.minor_version, host,
+             replicas);
+}
+
+static void fingerprint(void *self, char *out, size_t size)
+{
+    dg_pjrt_fingerprint(self, out, size);
+}
+
+static uint32_t ranks(void *self)
+{
+    return ((const dg_pjrt *)self)->n_replicas;
 }
 
 /* bf16 pays wherever matrix units take it: on every accelerator, and on processors with such instructions. */
@@ -264,6 +298,8 @@ static const dg_backend_interface table = {
     .run = dg_pjrt_run,
     .profile = profile,
     .times = times,
+    .ranks = ranks,
+    .ahead = dg_pjrt_ahead,
 };
 
 static const dg_factory factories[] = {

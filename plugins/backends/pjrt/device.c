@@ -77,7 +77,7 @@ static const PJRT_Buffer_Type buffer_type[DG_DTYPE_COUNT] = {
     PJRT_Buffer_Type_F8E4M3FN, PJRT_Buffer_Type_S32, PJRT_Buffer_Type_U8,   PJRT_Buffer_Type_PRED,
 };
 
-static dg_status to_device(const dg_pjrt *self, const dg_type *type, const void *data,
+static dg_status to_device(const dg_pjrt *self, uint32_t replica, const dg_type *type, const void *data,
                            PJRT_HostBufferSemantics semantics, PJRT_Buffer **out, PJRT_Event **done,
                            dg_error *err)
 {
@@ -88,18 +88,19 @@ static dg_status to_device(const dg_pjrt *self, const dg_type *type, const void 
     args.dims = type->dims;
     args.num_dims = (size_t)type->rank;
     args.host_buffer_semantics = semantics;
-    args.device = self->device;
+    args.device = self->devices[replica];
     DG_TRY(DG_PJRT_CALL(self->api, PJRT_Client_BufferFromHostBuffer, args, err));
     *out = args.buffer;
     *done = args.done_with_host_buffer;
     return DG_OK;
 }
 
-dg_status dg_pjrt_upload(const dg_pjrt *self, const dg_type *type, const void *data, PJRT_Buffer **out,
-                         dg_error *err)
+dg_status dg_pjrt_upload(const dg_pjrt *self, uint32_t replica, const dg_type *type, const void *data,
+                         PJRT_Buffer **out, dg_error *err)
 {
     PJRT_Event *done = NULL;
-    DG_TRY(to_device(self, type, data, PJRT_HostBufferSemantics_kImmutableOnlyDuringCall, out, &done, err));
+    DG_TRY(to_device(self, replica, type, data, PJRT_HostBufferSemantics_kImmutableOnlyDuringCall, out, &done,
+                     err));
     dg_status status = dg_pjrt_await(self, done, "copying to the device", err);
     if (status != DG_OK) {
         dg_pjrt_free(self, *out);
@@ -108,10 +109,10 @@ dg_status dg_pjrt_upload(const dg_pjrt *self, const dg_type *type, const void *d
     return status;
 }
 
-dg_status dg_pjrt_lend(const dg_pjrt *self, const dg_type *type, const void *data, PJRT_Buffer **out,
-                       PJRT_Event **done, dg_error *err)
+dg_status dg_pjrt_lend(const dg_pjrt *self, uint32_t replica, const dg_type *type, const void *data,
+                       PJRT_Buffer **out, PJRT_Event **done, dg_error *err)
 {
-    return to_device(self, type, data, PJRT_HostBufferSemantics_kImmutableZeroCopy, out, done, err);
+    return to_device(self, replica, type, data, PJRT_HostBufferSemantics_kImmutableZeroCopy, out, done, err);
 }
 
 dg_status dg_pjrt_download(const dg_pjrt *self, PJRT_Buffer *buffer, const dg_type *type, void *data,

@@ -265,14 +265,19 @@ static void put_return(dg_emit *e)
     dg_text_puts(e->out, "\n");
 }
 
-dg_status dg_emit_program(const dg_program *p, dg_text *out, dg_error *err)
+dg_status dg_emit_program(const dg_program *p, uint32_t n_replicas, dg_text *out, dg_error *err)
 {
     dg_status status = DG_OK;
-    dg_emit e = {.p = p, .out = out, .refs = out->host->allocate((p->n_values + 1) * sizeof(dg_ref))};
+    dg_emit e = {.p = p,
+                 .out = out,
+                 .refs = out->host->allocate((p->n_values + 1) * sizeof(dg_ref)),
+                 .n_replicas = n_replicas};
     if (!e.refs) return dg_fail(err, DG_ERR_NOMEM, "out of memory writing program %s", p->name);
-    dg_text_puts(out,
-                 "module @digpt attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 1 : i32} {\n"
-                 "  func.func public @main(");
+    dg_text_printf(
+        out,
+        "module @digpt attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = %u : i32} {\n"
+        "  func.func public @main(",
+        n_replicas);
     put_arguments(&e);
     dg_text_puts(out, ") -> (");
     put_result_types(&e);

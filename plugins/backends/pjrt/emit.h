@@ -14,8 +14,10 @@
 
 /* NULL if the emitter knows the op, else why not. */
 const char *dg_emit_refuses(const char *op);
-/* Appends the text to out (host set). */
-dg_status dg_emit_program(const dg_program *p, dg_text *out, dg_error *err);
+/* Appends the text to out (host set), for n_replicas devices over which all_reduce sums. */
+dg_status dg_emit_program(const dg_program *p, uint32_t n_replicas, dg_text *out, dg_error *err);
+
+#define DG_EMIT_MOST_REPLICAS 64
 
 /* ---- inside the emitter */
 
@@ -31,6 +33,7 @@ typedef struct dg_emit {
     dg_ref *refs;                /* [n_values] what each value of the program became */
     const dg_program_node *node; /* being written */
     int32_t next;                /* free id */
+    uint32_t n_replicas;
 } dg_emit;
 
 typedef struct dg_emit_op {

@@ -353,11 +353,26 @@ static void matmul(dg_emit *e, const char *text)
 
 /* ---- over ranks */
 
-/* One process runs one rank, whose sum is its own. */
+/* The sum over replicas, in f32; with one of them, its own value. */
 static void all_reduce(dg_emit *e, const char *text)
 {
-    (void)text;
-    set(e, 0, in(e, 0));
+    char groups[DG_EMIT_MOST_REPLICAS * 12] = "", shape[32];
+    if (e->n_replicas == 1) {
+        set(e, 0, in(e, 0));
+        return;
+    }
+    for (uint32_t r = 0, at = 0; r < e->n_replicas; r++)
+        at += (uint32_t)snprintf(groups + at, sizeof groups - at, "%s%u", r ? ", " : "", r);
+    snprintf(shape, sizeof shape, "1x%u", e->n_replicas);
+    dg_ref x = dg_emit_widen(e, in(e, 0));
+    set_rounded(
+        e, dg_emit_put(e, x.type,
+                       "\"stablehlo.all_reduce\"($0) <{replica_groups = dense<[[&0]]> : tensor<&1xi64>}> ({\n"
+                       "    ^bb0(%a: tensor<f32>, %b: tensor<f32>):\n"
+                       "      %s = &2 %a, %b : tensor<f32>\n"
+                       "      stablehlo.return %s : tensor<f32>\n"
+                       "    }) : (@0) -> @y",
+                       &x, (const char *[]){groups, shape, text}));
 }
 
 /* ---- the table, sorted by name */
@@ -365,7 +380,7 @@ static void all_reduce(dg_emit *e, const char *text)
 static const dg_emit_op table[] = {
     {"abs", unary, "stablehlo.abs"},
     {"add", binary, "stablehlo.add"},
-    {"all_reduce", all_reduce, NULL},
+    {"all_reduce", all_reduce, "stablehlo.add"},
     {"and", binary, "stablehlo.and"},
     {"argmax", argmax, NULL},
     {"broadcast", broadcast, NULL},

@@ -1,6 +1,5 @@
 /* exe.c - compiling a program and running it. State is donated: a leaf with an update gives its buffer to the
  * new value, so a step needs no second copy of the parameters. */
-#include "emit.h"
 #include "pjrt.h"
 
 struct dg_backend_exe {
@@ -10,14 +9,19 @@ struct dg_backend_exe {
     PJRT_LoadedExecutable *loaded;
     uint32_t n_inputs, n_results;
     dg_pjrt_tensor **tensors; /* [n_leaves]; NULL: an input */
-    PJRT_Buffer **arguments;  /* [n_leaves] */
-    PJRT_Buffer **results;    /* [n_results] outputs, then updates in the order of the leaves */
-    PJRT_Event **lent;        /* [n_leaves] of inputs during a run */
+    PJRT_Buffer **arguments;  /* [replicas, n_leaves] */
+    PJRT_Buffer **results;    /* [replicas, n_results] outputs, then updates in the order of the leaves */
+    PJRT_Event **lent;        /* [replicas, n_leaves] of inputs during a run */
 };
 
-/* CompileOptionsProto { executable_build_options { num_replicas: 1, num_partitions: 1 } }: the least that XLA
- * takes; with no options at all it aborts the process. */
-static const char compile_options[] = {0x1a, 0x04, 0x20, 0x01, 0x28, 0x01};
+/* CompileOptionsProto { executable_build_options { num_replicas: n, num_partitions: 1 } }: the least that XLA
+ * takes; with no options at all it aborts the process. n is below 128: one byte. */
+size_t dg_pjrt_options(uint32_t n_replicas, char out[DG_PJRT_OPTIONS_SIZE])
+{
+    const char options[] = {0x1a, 0x04, 0x20, (char)n_replicas, 0x28, 0x01};
+    memcpy(out, options, sizeof options);
+    return sizeof options;
+}
 
 /* ---- compiling */
 
@@ -59,31 +63,55 @@ static dg_status check_results(const dg_backend_exe *exe, dg_error *err)
     return status;
 }
 
+dg_status dg_pjrt_text(const dg_pjrt *self, const dg_program *p, PJRT_Program *out, dg_error *err)
+{
+    static const char format[] = "mlir";
+    dg_text text = {.host = self->host};
+    dg_status status = dg_emit_program(p, self->n_replicas, &text, err);
+    if (status != DG_OK) {
+        dg_text_free(&text);
+        return status;
+    }
+    *out = (PJRT_Program){0};
+    out->struct_size = PJRT_Program_STRUCT_SIZE;
+    out->code = text.bytes;
+    out->code_size = text.length;
+    out->format = format;
+    out->format_size = strlen(format);
+    return DG_OK;
+}
+
+static dg_status compile_new(dg_backend_exe *exe, const PJRT_Program *program, const char *options,
+                             size_t n_options, dg_error *err)
+{
+    DG_PJRT_ARGS(PJRT_Client_Compile, args);
+    args.client = exe->self->client;
+    args.program = program;
+    args.compile_options = options;
+    args.compile_options_size = n_options;
+    if (DG_PJRT_CALL(exe->self->api, PJRT_Client_Compile, args, err) != DG_OK)
+        return dg_fail_in(err, "program %s", exe->program->name);
+    exe->loaded = args.executable;
+    return DG_OK;
+}
+
+/* From the cache, or by XLA. */
 static dg_status compile_text(dg_backend_exe *exe, dg_error *err)
 {
     const dg_pjrt *self = exe->self;
-    static const char format[] = "mlir";
-    dg_text text = {.host = self->host};
-    dg_status status = dg_emit_program(exe->program, &text, err);
-    if (status == DG_OK) {
-        PJRT_Program program = {0};
-        program.struct_size = PJRT_Program_STRUCT_SIZE;
-        program.code = text.bytes;
-        program.code_size = text.length;
-        program.format = format;
-        program.format_size = strlen(format);
-        DG_PJRT_ARGS(PJRT_Client_Compile, args);
-        args.client = self->client;
-        args.program = &program;
-        args.compile_options = compile_options;
-        args.compile_options_size = sizeof compile_options;
-        status = DG_PJRT_CALL(self->api, PJRT_Client_Compile, args, err);
-        if (status == DG_OK)
-            exe->loaded = args.executable;
-        else
-            dg_fail_in(err, "program %s", exe->program->name);
+    PJRT_Program program;
+    dg_pjrt_key key;
+    char options[DG_PJRT_OPTIONS_SIZE];
+    size_t n_options = dg_pjrt_options(self->n_replicas, options);
+    DG_TRY(dg_pjrt_text(self, exe->program, &program, err));
+    dg_pjrt_cache_key(self, &program, options, n_options, &key);
+    exe->loaded = dg_pjrt_cache_load(self, &key);
+    dg_status status = DG_OK;
+    if (!exe->loaded) {
+        status = compile_new(exe, &program, options, n_options, err);
+        if (status == DG_OK) dg_pjrt_cache_save(self, &key, exe->loaded);
     }
-    dg_text_free(&text);
+    self->host->release(program.code);
     return status;
 }
 
@@ -118,13 +146,13 @@ dg_status dg_pjrt_compile(void *self, const dg_program *p, dg_backend_store *s, 
     exe->store = s;
     exe->n_results = p->n_outputs;
     exe->tensors = host->allocate((p->n_leaves + 1) * sizeof *exe->tensors);
-    exe->arguments = host->allocate((p->n_leaves + 1) * sizeof *exe->arguments);
-    exe->lent = host->allocate((p->n_leaves + 1) * sizeof *exe->lent);
+    exe->arguments = host->allocate((p->n_leaves + 1) * pjrt->n_replicas * sizeof *exe->arguments);
+    exe->lent = host->allocate((p->n_leaves + 1) * pjrt->n_replicas * sizeof *exe->lent);
     dg_status status = exe->tensors && exe->arguments && exe->lent
                            ? bind_leaves(exe, err)
                            : dg_fail(err, DG_ERR_NOMEM, "out of memory for program %s", p->name);
     if (status == DG_OK) {
-        exe->results = host->allocate((exe->n_results + 1) * sizeof *exe->results);
+        exe->results = host->allocate((exe->n_results + 1) * pjrt->n_replicas * sizeof *exe->results);
         if (!exe->results) status = dg_fail(err, DG_ERR_NOMEM, "out of memory for program %s", p->name);
     }
     if (status == DG_OK) status = compile_text(exe, err);
@@ -153,17 +181,23 @@ void dg_pjrt_release(dg_backend_exe *exe)
 
 /* ---- running */
 
-static dg_status gather_arguments(dg_backend_exe *exe, const dg_run *run, dg_error *err)
+/* The arguments of one replica. */
+static dg_status gather_arguments(dg_backend_exe *exe, const dg_run *run, uint32_t replica, dg_error *err)
 {
     const dg_program *p = exe->program;
+    PJRT_Buffer **arguments = exe->arguments + replica * p->n_leaves;
+    PJRT_Event **lent = exe->lent + replica * p->n_leaves;
     for (uint32_t i = 0, k = 0; i < p->n_leaves; i++) {
         dg_status status;
         if (exe->tensors[i]) {
             status = dg_pjrt_store_settle(exe->store, exe->tensors[i], err);
-            exe->arguments[i] = exe->tensors[i]->device;
-        } else
-            status = dg_pjrt_lend(exe->self, &p->values[p->leaves[i].value].type, run->inputs[k++],
-                                  &exe->arguments[i], &exe->lent[i], err);
+            arguments[i] = exe->tensors[i]->device[replica];
+        } else {
+            const dg_type *type = &p->values[p->leaves[i].value].type;
+            const char *data = run->inputs[k++];
+            if (run->ranks > 1 && p->leaves[i].per == DG_PER_SAMPLE) data += replica * dg_type_bytes(type);
+            status = dg_pjrt_lend(exe->self, replica, type, data, &arguments[i], &lent[i], err);
+        }
         if (status != DG_OK) return dg_fail_in(err, "program %s, leaf %s", p->name, p->leaves[i].name);
     }
     return DG_OK;
@@ -173,8 +207,9 @@ static dg_status gather_arguments(dg_backend_exe *exe, const dg_run *run, dg_err
 static void return_inputs(dg_backend_exe *exe)
 {
     dg_error none = DG_ERROR_INIT;
-    for (uint32_t i = 0; i < exe->program->n_leaves; i++)
-        if (!exe->tensors[i]) {
+    uint32_t n = exe->program->n_leaves;
+    for (uint32_t i = 0; i < n * exe->self->n_replicas; i++)
+        if (!exe->tensors[i % n]) {
             dg_pjrt_free(exe->self, exe->arguments[i]);
             dg_pjrt_await(exe->self, exe->lent[i], "returning an input", &none);
             exe->arguments[i] = NULL;
@@ -185,54 +220,69 @@ static void return_inputs(dg_backend_exe *exe)
 static dg_status execute(dg_backend_exe *exe, dg_error *err)
 {
     const dg_pjrt *self = exe->self;
+    const uint32_t n = self->n_replicas;
     PJRT_ExecuteOptions options = {0};
     options.struct_size = PJRT_ExecuteOptions_STRUCT_SIZE;
-    PJRT_Buffer *const *arguments[1] = {exe->arguments};
-    PJRT_Buffer **results[1] = {exe->results};
-    PJRT_Event *complete[1] = {NULL};
+    PJRT_Buffer *const *arguments[DG_EMIT_MOST_REPLICAS];
+    PJRT_Buffer **results[DG_EMIT_MOST_REPLICAS];
+    PJRT_Event *complete[DG_EMIT_MOST_REPLICAS] = {NULL};
+    for (uint32_t r = 0; r < n; r++) {
+        arguments[r] = exe->arguments + r * exe->program->n_leaves;
+        results[r] = exe->results + r * exe->n_results;
+    }
     DG_PJRT_ARGS(PJRT_LoadedExecutable_Execute, args);
     args.executable = exe->loaded;
     args.options = &options;
     args.argument_lists = arguments;
-    args.num_devices = 1;
+    args.num_devices = n;
     args.num_args = exe->program->n_leaves;
     args.output_lists = results;
     args.device_complete_events = complete;
-    memset(exe->results, 0, exe->n_results * sizeof *exe->results);
+    memset(exe->results, 0, n * exe->n_results * sizeof *exe->results);
     DG_TRY(DG_PJRT_CALL(self->api, PJRT_LoadedExecutable_Execute, args, err));
-    return dg_pjrt_await(self, complete[0], "running", err);
+    dg_status status = DG_OK;
+    for (uint32_t r = 0; r < n; r++) { /* all of them, also after a failure: they are to be destroyed */
+        dg_error late = DG_ERROR_INIT;
+        dg_status s = dg_pjrt_await(self, complete[r], "running", status == DG_OK ? err : &late);
+        if (status == DG_OK) status = s;
+    }
+    return status;
 }
 
-/* Puts the new state into the store, or after a failed run forgets what it took along. */
-static void take_updates(dg_backend_exe *exe, bool good)
+/* Puts the new state of a replica into the store, or after a failed run forgets what it took along. */
+static void take_updates(dg_backend_exe *exe, uint32_t replica, bool good)
 {
     const dg_program *p = exe->program;
+    PJRT_Buffer **results = exe->results + replica * exe->n_results;
     for (uint32_t i = 0, k = p->n_outputs; i < p->n_leaves; i++) {
         if (p->leaves[i].update < 0) continue;
         dg_pjrt_tensor *t = exe->tensors[i];
-        PJRT_Buffer *result = exe->results[k];
-        exe->results[k++] = NULL;
+        PJRT_Buffer *result = results[k];
+        results[k++] = NULL;
         if (good) {
-            dg_pjrt_store_replace(exe->store, t, result);
+            dg_pjrt_store_replace(exe->store, t, replica, result);
             continue;
         }
         dg_pjrt_free(exe->self, result);
-        if (t->device && dg_pjrt_is_gone(exe->self, t->device)) dg_pjrt_store_replace(exe->store, t, NULL);
+        if (t->device[replica] && dg_pjrt_is_gone(exe->self, t->device[replica]))
+            dg_pjrt_store_replace(exe->store, t, replica, NULL);
     }
 }
 
-static dg_status take_outputs(dg_backend_exe *exe, const dg_run *run, bool good, dg_error *err)
+/* Copies the outputs of a replica if they are wanted, and drops them. */
+static dg_status take_outputs(dg_backend_exe *exe, uint32_t replica, void *const *wanted, dg_error *err)
 {
     const dg_program *p = exe->program;
+    PJRT_Buffer **results = exe->results + replica * exe->n_results;
     dg_status status = DG_OK;
     for (uint32_t k = 0; k < p->n_outputs; k++) {
-        if (good && status == DG_OK && run->outputs[k]) {
-            status = dg_pjrt_download(exe->self, exe->results[k], &p->values[p->outputs[k].value].type,
-                                      run->outputs[k], err);
+        if (wanted && status == DG_OK && wanted[k]) {
+            status =
+                dg_pjrt_download(exe->self, results[k], &p->values[p->outputs[k].value].type, wanted[k], err);
             if (status != DG_OK) dg_fail_in(err, "program %s, output %s", p->name, p->outputs[k].name);
         }
-        dg_pjrt_free(exe->self, exe->results[k]);
-        exe->results[k] = NULL;
+        dg_pjrt_free(exe->self, results[k]);
+        results[k] = NULL;
     }
     return status;
 }
@@ -240,16 +290,24 @@ static dg_status take_outputs(dg_backend_exe *exe, const dg_run *run, bool good,
 dg_status dg_pjrt_run(dg_backend_exe *exe, const dg_run *run, dg_error *err)
 {
     const dg_program *p = exe->program;
+    const uint32_t n = exe->self->n_replicas;
     if (run->n_inputs != exe->n_inputs || run->n_outputs != p->n_outputs)
         return dg_fail(err, DG_ERR_INVALID, "program %s has %u inputs and %u outputs, not %u and %u", p->name,
                        exe->n_inputs, p->n_outputs, run->n_inputs, run->n_outputs);
-    dg_status status = gather_arguments(exe, run, err);
+    if (run->ranks > 1 && run->ranks != n)
+        return dg_fail(err, DG_ERR_INVALID, "program %s runs on %u replicas and was given inputs for %u",
+                       p->name, n, run->ranks);
+    dg_status status = DG_OK;
+    for (uint32_t r = 0; r < n && status == DG_OK; r++) status = gather_arguments(exe, run, r, err);
     if (status == DG_OK) {
         status = execute(exe, err);
         if (status != DG_OK) dg_fail_in(err, "program %s", p->name);
-        take_updates(exe, status == DG_OK);
-        dg_status outputs = take_outputs(exe, run, status == DG_OK, err);
-        if (status == DG_OK) status = outputs;
+        const bool good = status == DG_OK;
+        for (uint32_t r = 0; r < n; r++) {
+            take_updates(exe, r, good);
+            dg_status outputs = take_outputs(exe, r, good && r == 0 ? run->outputs : NULL, err);
+            if (status == DG_OK) status = outputs;
+        }
     }
     return_inputs(exe);
     return status;

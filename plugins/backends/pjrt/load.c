@@ -4,9 +4,9 @@
 
 #include <dlfcn.h>
 #include <glob.h>
-#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Every function that is called without asking first. */
@@ -29,8 +29,10 @@ static const struct {
     NEED(PJRT_Client_PlatformName),
     NEED(PJRT_Client_PlatformVersion),
     NEED(PJRT_Client_AddressableDevices),
+    NEED(PJRT_Client_DefaultDeviceAssignment),
     NEED(PJRT_Client_Compile),
     NEED(PJRT_Client_BufferFromHostBuffer),
+    NEED(PJRT_DeviceDescription_Id),
     NEED(PJRT_DeviceDescription_Kind),
     NEED(PJRT_DeviceDescription_DebugString),
     NEED(PJRT_Device_GetDescription),
@@ -55,6 +57,8 @@ static const struct {
     {"tpu", {"DIGPT_PJRT_TPU", "TPU_LIBRARY_PATH"}, "libtpu.so", {"/dev/accel*", "/dev/vfio/[0-9]*"}},
     {"cuda", {"DIGPT_PJRT_CUDA"}, "xla_cuda_plugin.so", {"/dev/nvidia[0-9]*"}},
 };
+
+static const size_t n_known = sizeof known / sizeof known[0];
 
 /* The folder of this backend's own shared object; "" if it cannot be told. */
 static void own_folder(char out[PATH_MAX])
@@ -93,16 +97,11 @@ static dg_status find_known(size_t k, char out[PATH_MAX], dg_error *err)
 
 static dg_status open_object(const char *path, size_t k, void **object, dg_error *err)
 {
-    const size_t n = sizeof known / sizeof known[0];
-    if (k == n && access(path, R_OK) != 0)
-        return dg_fail_key(err, DG_ERR_NOT_FOUND, "backend.plugin",
-                           "there is no readable file %s; give cpu, tpu, cuda or the path of a PJRT plugin",
-                           path);
     setenv("TF_CPP_MIN_LOG_LEVEL", "1", 0); /* XLA writes to standard error; warnings and worse will do */
     *object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (*object) return DG_OK;
     const char *why = dlerror();
-    if (k < n && !strchr(path, '/'))
+    if (k < n_known && !strchr(path, '/'))
         return dg_fail_key(
             err, DG_ERR_NOT_FOUND, "backend.plugin",
             "no PJRT plugin for %s: %s is neither beside this backend, nor in %s, nor where the "
@@ -175,19 +174,39 @@ static dg_status initialize(const PJRT_Api *api, dg_error *err)
     return status;
 }
 
-dg_status dg_pjrt_load(const char *plugin, const PJRT_Api **api, dg_error *err)
+static size_t find_word(const char *plugin)
 {
-    const size_t n = sizeof known / sizeof known[0];
-    char path[PATH_MAX];
-    void *object = NULL;
     size_t k = 0;
-    while (k < n && strcmp(plugin, known[k].word) != 0) k++;
-    if (k < n)
-        DG_TRY(find_known(k, path, err));
-    else
-        snprintf(path, sizeof path, "%s", plugin);
+    while (k < n_known && strcmp(plugin, known[k].word) != 0) k++;
+    return k;
+}
+
+dg_status dg_pjrt_find(const char *plugin, char path[PATH_MAX], dg_error *err)
+{
+    size_t k = find_word(plugin);
+    if (k < n_known) return find_known(k, path, err);
+    snprintf(path, PATH_MAX, "%s", plugin);
+    if (access(path, R_OK) == 0) return DG_OK;
+    return dg_fail_key(err, DG_ERR_NOT_FOUND, "backend.plugin",
+                       "there is no readable file %s; give cpu, tpu, cuda or the path of a PJRT plugin",
+                       path);
+}
+
+bool dg_pjrt_identity(const char *path, char *out, size_t size)
+{
+    struct stat st;
+    if (!strchr(path, '/') || stat(path, &st) != 0) return false;
+    snprintf(out, size, "%s %lld %lld.%09ld", path, (long long)st.st_size, (long long)st.st_mtim.tv_sec,
+             st.st_mtim.tv_nsec);
+    return true;
+}
+
+dg_status dg_pjrt_load(const char *plugin, const char *path, bool here, const PJRT_Api **api, dg_error *err)
+{
+    void *object = NULL;
+    size_t k = find_word(plugin);
     DG_TRY(open_object(path, k, &object, err));
-    if (k < n) DG_TRY(check_devices(k, err));
+    if (k < n_known && here) DG_TRY(check_devices(k, err));
     const PJRT_Api *(*get)(void) = NULL;
     *(void **)&get = dlsym(object, "GetPjrtApi"); /* POSIX's way around C's function pointers */
     if (!get)

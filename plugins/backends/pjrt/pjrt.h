@@ -7,18 +7,25 @@
 #ifndef DG_PJRT_PJRT_H
 #define DG_PJRT_PJRT_H
 
+#include <limits.h>
 #include <pjrt_c_api.h>
 
 #include "digpt/backend.h"
+#include "emit.h"
 
 /* ---- a loaded plugin and one client of it: the backend's self */
 
 typedef struct dg_pjrt {
     const dg_host *host;
-    const PJRT_Api *api;
-    PJRT_Client *client;
-    PJRT_Device *device; /* the one that programs run on: the client's first */
-    char platform[32];   /* "cpu", "tpu", "cuda" */
+    const PJRT_Api *api; /* NULL with a target: nothing is loaded in this process */
+    PJRT_Client *client; /* NULL with a target */
+    uint32_t n_replicas; /* a program runs on as many devices, each with a copy of the state */
+    PJRT_Device *devices[DG_EMIT_MOST_REPLICAS]; /* [n_replicas] in the order of the replicas */
+    char platform[64];                           /* "cpu", "tpu", "cuda" */
+    char plugin[64];                             /* cpu, tpu, cuda, or the end of the path: for messages */
+    char path[PATH_MAX];  /* of the plugin; without '/': wherever the dynamic loader finds it */
+    char target[64];      /* "v5e:2x2"; "": the devices of this machine */
+    char cache[PATH_MAX]; /* folder of compiled programs; "": none */
 } dg_pjrt;
 
 /* A zeroed argument record NAME of the function T. */
@@ -36,20 +43,61 @@ typedef struct dg_pjrt {
 /* DG_OK for NULL; else destroys e and says what failed. */
 dg_status dg_pjrt_status(const PJRT_Api *api, PJRT_Error *e, const char *what, dg_error *err);
 
-/* `plugin` is cpu, tpu, cuda, or the path of a shared object. The object stays loaded for good. */
-dg_status dg_pjrt_load(const char *plugin, const PJRT_Api **api, dg_error *err);
+/* ---- finding and loading the plugin (load.c) */
+
+/* Finds the file of `plugin`, which is cpu, tpu, cuda, or a path. */
+dg_status dg_pjrt_find(const char *plugin, char path[PATH_MAX], dg_error *err);
+/* Loads that file, for good. `here`: its devices are wanted, not only its compiler. */
+dg_status dg_pjrt_load(const char *plugin, const char *path, bool here, const PJRT_Api **api, dg_error *err);
+/* Makes the client and fills devices and platform; api is set (client.c). */
+dg_status dg_pjrt_make_client(dg_pjrt *self, dg_error *err);
+void dg_pjrt_close_client(dg_pjrt *self);
+/* What results may depend on, in one line (backend.c). */
+void dg_pjrt_fingerprint(const dg_pjrt *self, char *out, size_t size);
+/* Tells one file of a plugin from another: path, size, time. False for a file that the dynamic loader looks
+ * for. */
+bool dg_pjrt_identity(const char *path, char *out, size_t size);
+
+/* ---- a plugin that may take the process along (trial.c) */
+
+/* Loads the plugin, makes a client and compiles a program of one op in a child process, unless the cache's
+ * folder says that this file did so before, or the plugin is loaded in this process already. */
+dg_status dg_pjrt_trial(const dg_pjrt *self, bool always, dg_error *err);
+
+/* ---- compiling (exe.c, ahead.c) */
+
+/* CompileOptionsProto for n replicas; its length. */
+#define DG_PJRT_OPTIONS_SIZE 16
+size_t dg_pjrt_options(uint32_t n_replicas, char out[DG_PJRT_OPTIONS_SIZE]);
+/* The program as text (to be freed with the host's release) and XLA's record of it. */
+dg_status dg_pjrt_text(const dg_pjrt *self, const dg_program *p, PJRT_Program *out, dg_error *err);
+dg_status dg_pjrt_ahead(void *self, const dg_program *p, dg_ahead *out, dg_error *err);
+
+/* ---- compiled programs on disk (cache.c): nothing here fails a run, what cannot be used is logged */
+
+typedef struct dg_pjrt_key {
+    char name[40]; /* of the file */
+} dg_pjrt_key;
+
+void dg_pjrt_cache_key(const dg_pjrt *self, const PJRT_Program *program, const char *options,
+                       size_t n_options, dg_pjrt_key *key);
+/* NULL: there is none, or none that can be used. */
+PJRT_LoadedExecutable *dg_pjrt_cache_load(const dg_pjrt *self, const dg_pjrt_key *key);
+void dg_pjrt_cache_save(const dg_pjrt *self, const dg_pjrt_key *key, PJRT_LoadedExecutable *loaded);
+/* Makes the folder; false if it cannot be used. */
+bool dg_pjrt_cache_folder(const dg_pjrt *self);
 
 /* ---- events and buffers (device.c) */
 
 /* Waits, and destroys the event; its error is the result. NULL is a thing already done. */
 dg_status dg_pjrt_await(const dg_pjrt *self, PJRT_Event *event, const char *what, dg_error *err);
-/* Copies data to the device. */
-dg_status dg_pjrt_upload(const dg_pjrt *self, const dg_type *type, const void *data, PJRT_Buffer **out,
-                         dg_error *err);
+/* Copies data to the device of a replica. */
+dg_status dg_pjrt_upload(const dg_pjrt *self, uint32_t replica, const dg_type *type, const void *data,
+                         PJRT_Buffer **out, dg_error *err);
 /* Lends data, which must stay unchanged until the buffer is destroyed and *done awaited; copied only where
  * the device or the alignment needs it. */
-dg_status dg_pjrt_lend(const dg_pjrt *self, const dg_type *type, const void *data, PJRT_Buffer **out,
-                       PJRT_Event **done, dg_error *err);
+dg_status dg_pjrt_lend(const dg_pjrt *self, uint32_t replica, const dg_type *type, const void *data,
+                       PJRT_Buffer **out, PJRT_Event **done, dg_error *err);
 /* Copies a whole buffer to the host, row-major. */
 dg_status dg_pjrt_download(const dg_pjrt *self, PJRT_Buffer *buffer, const dg_type *type, void *data,
                            dg_error *err);
@@ -63,11 +111,11 @@ typedef struct dg_pjrt_tensor {
     struct dg_pjrt_tensor *next;
     uint32_t hash;
     dg_type type;
-    PJRT_Buffer *device; /* NULL: zeros, or only in `host` yet */
-    void *host;          /* the whole tensor while it is read or written in parts, else NULL */
-    bool host_is_newer;  /* than device */
-    bool lost;           /* given to a run that failed */
-    char name[];
+    const char *name;
+    void *host;            /* the whole tensor while it is read or written in parts, else NULL */
+    bool host_is_newer;    /* than device */
+    bool lost;             /* given to a run that failed */
+    PJRT_Buffer *device[]; /* [n_replicas] the same bits; NULL: zeros, or only in `host` yet */
 } dg_pjrt_tensor;
 
 struct dg_backend_store {
@@ -85,8 +133,9 @@ dg_status dg_pjrt_store_read(dg_backend_store *s, const char *name, void *data, 
 dg_pjrt_tensor *dg_pjrt_store_find(const dg_backend_store *s, const char *name);
 /* Makes t->device hold the tensor. */
 dg_status dg_pjrt_store_settle(const dg_backend_store *s, dg_pjrt_tensor *t, dg_error *err);
-/* Takes over a buffer as the tensor's new value; NULL: the value is lost. */
-void dg_pjrt_store_replace(const dg_backend_store *s, dg_pjrt_tensor *t, PJRT_Buffer *buffer);
+/* Takes over a buffer as the new value of a replica's tensor; NULL: the value is lost. */
+void dg_pjrt_store_replace(const dg_backend_store *s, dg_pjrt_tensor *t, uint32_t replica,
+                           PJRT_Buffer *buffer);
 
 /* ---- programs (exe.c) */
 

@@ -20,6 +20,10 @@ dg_pjrt_tensor *dg_pjrt_store_find(const dg_backend_store *s, const char *name)
 dg_status dg_pjrt_store_create(void *self, dg_backend_store **out, dg_error *err)
 {
     const dg_pjrt *pjrt = self;
+    if (!pjrt->client)
+        return dg_fail(err, DG_ERR_UNSUPPORTED,
+                       "programs for the target %s can be compiled here, not run: leave out backend.target",
+                       pjrt->target);
     *out = pjrt->host->allocate(sizeof **out);
     if (!*out) return dg_fail(err, DG_ERR_NOMEM, "out of memory for a store");
     (*out)->self = pjrt;
@@ -33,13 +37,21 @@ static void drop_host(const dg_backend_store *s, dg_pjrt_tensor *t)
     t->host_is_newer = false;
 }
 
+static void free_devices(const dg_backend_store *s, dg_pjrt_tensor *t)
+{
+    for (uint32_t r = 0; r < s->self->n_replicas; r++) {
+        dg_pjrt_free(s->self, t->device[r]);
+        t->device[r] = NULL;
+    }
+}
+
 void dg_pjrt_store_destroy(dg_backend_store *s)
 {
     if (!s) return;
     while (s->first) {
         dg_pjrt_tensor *t = s->first;
         s->first = t->next;
-        dg_pjrt_free(s->self, t->device);
+        free_devices(s, t);
         drop_host(s, t);
         s->self->host->release(t);
     }
@@ -55,9 +67,10 @@ dg_status dg_pjrt_store_add(dg_backend_store *s, const char *name, const dg_type
         return dg_fail(err, DG_ERR_MISMATCH, "tensor %s is %s in the store, not %s", name,
                        dg_type_text(&t->type, have, sizeof have), dg_type_text(type, want, sizeof want));
     }
-    t = s->self->host->allocate(sizeof *t + strlen(name) + 1);
+    size_t devices = s->self->n_replicas * sizeof *t->device;
+    t = s->self->host->allocate(sizeof *t + devices + strlen(name) + 1);
     if (!t) return dg_fail(err, DG_ERR_NOMEM, "out of memory for tensor %s", name);
-    strcpy(t->name, name);
+    t->name = strcpy((char *)t->device + devices, name);
     t->hash = hash_of(name);
     t->type = *type;
     t->next = s->first;
@@ -96,8 +109,8 @@ static dg_status fill_host(const dg_backend_store *s, dg_pjrt_tensor *t, dg_erro
     if (!t->host)
         return dg_fail(err, DG_ERR_NOMEM, "out of memory: %zu bytes for tensor %s on the host", size,
                        t->name);
-    if (!t->device) return DG_OK;
-    dg_status status = dg_pjrt_download(s->self, t->device, &t->type, t->host, err);
+    if (!t->device[0]) return DG_OK;
+    dg_status status = dg_pjrt_download(s->self, t->device[0], &t->type, t->host, err);
     if (status != DG_OK) {
         drop_host(s, t);
         dg_fail_in(err, "tensor %s", t->name);
@@ -108,10 +121,10 @@ static dg_status fill_host(const dg_backend_store *s, dg_pjrt_tensor *t, dg_erro
 static dg_status put_on_device(const dg_backend_store *s, dg_pjrt_tensor *t, const void *data, dg_error *err)
 {
     char text[96];
-    dg_pjrt_free(s->self, t->device);
-    t->device = NULL;
-    if (dg_pjrt_upload(s->self, &t->type, data, &t->device, err) != DG_OK)
-        return dg_fail_in(err, "tensor %s, %s", t->name, dg_type_text(&t->type, text, sizeof text));
+    free_devices(s, t);
+    for (uint32_t r = 0; r < s->self->n_replicas; r++)
+        if (dg_pjrt_upload(s->self, r, &t->type, data, &t->device[r], err) != DG_OK)
+            return dg_fail_in(err, "tensor %s, %s", t->name, dg_type_text(&t->type, text, sizeof text));
     t->lost = false;
     return DG_OK;
 }
@@ -119,19 +132,20 @@ static dg_status put_on_device(const dg_backend_store *s, dg_pjrt_tensor *t, con
 dg_status dg_pjrt_store_settle(const dg_backend_store *s, dg_pjrt_tensor *t, dg_error *err)
 {
     DG_TRY(not_lost(t, err));
-    if (t->device && !t->host_is_newer) return DG_OK;
+    if (t->device[s->self->n_replicas - 1] && !t->host_is_newer) return DG_OK;
     DG_TRY(fill_host(s, t, err));
     DG_TRY(put_on_device(s, t, t->host, err));
     drop_host(s, t);
     return DG_OK;
 }
 
-void dg_pjrt_store_replace(const dg_backend_store *s, dg_pjrt_tensor *t, PJRT_Buffer *buffer)
+void dg_pjrt_store_replace(const dg_backend_store *s, dg_pjrt_tensor *t, uint32_t replica,
+                           PJRT_Buffer *buffer)
 {
-    dg_pjrt_free(s->self, t->device);
+    dg_pjrt_free(s->self, t->device[replica]);
     drop_host(s, t);
-    t->device = buffer;
-    t->lost = !buffer;
+    t->device[replica] = buffer;
+    if (!buffer) t->lost = true;
 }
 
 dg_status dg_pjrt_store_write(dg_backend_store *s, const char *name, const void *data, uint64_t offset,
@@ -159,8 +173,8 @@ dg_status dg_pjrt_store_read(dg_backend_store *s, const char *name, void *data, 
     DG_TRY(part_of(s, name, offset, bytes, &t, err));
     DG_TRY(not_lost(t, err));
     uint64_t size = (uint64_t)dg_type_bytes(&t->type);
-    if (bytes == size && !t->host && t->device) {
-        if (dg_pjrt_download(s->self, t->device, &t->type, data, err) == DG_OK) return DG_OK;
+    if (bytes == size && !t->host && t->device[0]) {
+        if (dg_pjrt_download(s->self, t->device[0], &t->type, data, err) == DG_OK) return DG_OK;
         return dg_fail_in(err, "tensor %s", name);
     }
     DG_TRY(fill_host(s, t, err));

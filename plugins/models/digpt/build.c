@@ -233,6 +233,10 @@ dg_status digpt_build(void *self, dg_graph *g, const dg_model_batch *batch, dg_m
                       dg_error *err)
 {
     const digpt *s = self;
+    if (!dg_is_value(batch->tokens))
+        return dg_fail_key(
+            err, DG_ERR_MISMATCH, "tokenizer",
+            "model digpt predicts tokens, and the recipe has no tokenizer; add one (clip, pixels, ...)");
     int64_t rows = s->target_grid[0] * s->segments[0], columns = s->target_grid[1] * s->segments[1];
     parts p = {.s = s, .g = g, .batch = batch->batch};
     p.order = dg_input(g, "order", DG_I32, DG_LIST(batch->batch, s->n_segments), DG_PER_SAMPLE);

@@ -189,10 +189,7 @@ static dg_status read_grid(const dg_params *params, const dg_model_env *env, dig
 static dg_status read_target(const dg_model_env *env, digpt *s, dg_error *err)
 {
     const dg_tokenizer_info *t = env->tokens;
-    if (!t)
-        return dg_fail_key(
-            err, DG_ERR_MISMATCH, "tokenizer",
-            "model digpt predicts tokens, and the recipe has no tokenizer; add one (clip, pixels, ...)");
+    if (!t) return DG_OK; /* for the encoder alone; pretraining asks for one */
     if (t->grid_h % s->segments[0] || t->grid_w % s->segments[1])
         return dg_fail_key(
             err, DG_ERR_MISMATCH, "model.segments",

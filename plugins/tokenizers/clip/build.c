@@ -4,9 +4,6 @@
 #define NORM_EPS 1e-5
 #define RANDOM_STD 0.02
 
-static const double clip_mean[3] = {0.48145466, 0.4578275, 0.40821073};
-static const double clip_std[3] = {0.26862954, 0.26130258, 0.27577711};
-
 /* The names that a dg_init points to until the leaf is made. */
 typedef struct source {
     const clip *s;
@@ -49,7 +46,7 @@ dg_status clip_build(void *self, dg_graph *g, dg_value image, dg_value *tokens, 
     dg_init small = dg_init_value(DG_INIT_NORMAL, RANDOM_STD);
     dg_value class_token = dg_vit_leaf(&v, "class_embedding", DG_LIST(t->width), small);
     dg_value pos = dg_vit_leaf(&v, "positional_embedding", DG_LIST(n, t->width), small);
-    dg_value x = dg_vit_patches(g, image, t->patch_h, t->patch_w, clip_mean, clip_std, false);
+    dg_value x = dg_vit_patches(g, image, t->patch_h, t->patch_w, dg_clip_mean, dg_clip_std, false);
     x = dg_vit_patch_embed(&v, x, t->patch_h, t->patch_w, t->width, false); // [batch, n - 1, width]
     class_token = dg_broadcast(g, class_token, DG_LIST(batch, 1, t->width));
     x = dg_concat(g, (dg_value[]){class_token, x}, 2, 1); // [batch, n, width]
