@@ -53,6 +53,7 @@ static dg_status print_step(const dg_parts *parts, const dg_run_plan *plan, int 
 {
     dg_step step = {0};
     const dg_step_spec spec = {.batch = plan->batch,
+                               .ranks = dg_ranks_of(parts),
                                .accumulate = (int32_t)plan->accumulate,
                                .compute = plan->compute,
                                .optimizer = plan->optimizer};

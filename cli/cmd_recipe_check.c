@@ -50,7 +50,7 @@ static void about_program(const dg_parts *p, const dg_run_plan *plan, const dg_s
                       step->prediction_names[i], (long long)t.dims[1], p->loss.ref.factory->name);
     }
     dg_str_printf(rows, "work\t%sFLOP an image, forward and backward; %u nodes in the program\n",
-                  many(cost.flops / (double)plan->batch, a, sizeof a), step->train->n_nodes);
+                  many(cost.flops * step->ranks / (double)plan->batch, a, sizeof a), step->train->n_nodes);
 }
 
 static dg_status about_backend(const dg_parts *p, const dg_run_plan *plan, const dg_step *step, dg_str *rows,
@@ -93,6 +93,7 @@ static dg_status check(const cli_recipe *r, dg_str *rows, dg_error *err)
     }
     if (s == DG_OK) {
         const dg_step_spec spec = {.batch = plan.batch,
+                                   .ranks = dg_ranks_of(&parts),
                                    .accumulate = (int32_t)plan.accumulate,
                                    .compute = plan.compute,
                                    .optimizer = plan.optimizer};

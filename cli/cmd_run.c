@@ -19,20 +19,14 @@ static void watch_signals(void)
     sigaction(SIGUSR1, &action, NULL); /* Slurm's warning before a time limit: --signal=USR1@120 */
 }
 
-/* What was typed, for the record: words, then options. NULL when out of memory. */
-static const char **command_line(const cli_args *args)
+/* What was typed, for the record: words, then options. */
+static void put_command(const cli_args *args, dg_str *line)
 {
-    const char **line = dg_calloc((size_t)args->n_words + 2 * args->n_given + 3, sizeof *line);
-    size_t n = 0;
-    if (!line) return NULL;
-    line[n++] = "digpt";
-    line[n++] = args->command->name;
-    for (int i = 0; i < args->n_words; i++) line[n++] = args->words[i];
-    for (size_t i = 0; i < args->n_given; i++) {
-        line[n++] = args->given[i].text;
-        if (args->given[i].value[0]) line[n++] = args->given[i].value;
-    }
-    return line;
+    dg_str_printf(line, "digpt %s", args->command->name);
+    for (int i = 0; i < args->n_words; i++) dg_str_printf(line, " %s", args->words[i]);
+    for (size_t i = 0; i < args->n_given; i++)
+        dg_str_printf(line, " --%s%s%s", args->given[i].name, args->given[i].value[0] ? " " : "",
+                      args->given[i].value);
 }
 
 static int run(const cli_args *args)
@@ -41,9 +35,10 @@ static int run(const cli_args *args)
     int code = cli_recipe_open(args, args->words[0], args->words + 1, args->n_words - 1, &r);
     if (code != CLI_OK) return code;
     dg_schema_source schemas = dg_plugin_schemas(&r.plugins);
-    dg_run_options options = {cli_value(args, "dir"), cli_has(args, "resume"), cli_has(args, "force"),
-                              &schemas, NULL};
-    options.command = command_line(args);
+    dg_str command = {0};
+    put_command(args, &command);
+    const dg_run_options options = {cli_value(args, "dir"), cli_has(args, "resume"), cli_has(args, "force"),
+                                    &schemas, command.text};
     dg_run_result result;
     dg_error err = DG_ERROR_INIT;
     watch_signals();
@@ -54,7 +49,7 @@ static int run(const cli_args *args)
                (long long)result.step, (long long)result.total);
     else if (s == DG_OK)
         printf("%lld steps done; report: %s/report.html\n", (long long)result.step, result.dir);
-    dg_free((void *)options.command);
+    dg_str_free(&command);
     cli_recipe_close(&r);
     return code;
 }

@@ -35,7 +35,7 @@ typedef struct known_file {
     const char *sha256; /* NULL: the same */
 } known_file;
 
-static const char quick[] = "quick_gelu", gelu[] = "gelu", clip_norm[] = "CLIP's", half[] = "0.5, 0.5";
+static const char quick[] = "quick_gelu", gelu[] = "gelu", clip_norm[] = "clip", half[] = "half";
 
 /* Sources are repositories by owner and name: openai/CLIP and facebookresearch/MetaCLIP on GitHub, the others
  * on the Hugging Face hub. Activations and normalisations are those of OpenCLIP's table of pretrained models;
@@ -247,18 +247,16 @@ static void advise(const char *path, enum kind kind, const known_file *k, dg_str
     if (kind == CLIP) {
         dg_str_printf(text, "\nin a recipe, as the teacher:\n  tokenizer:\n    name: clip\n    weights: %s\n",
                       p);
-        dg_str_printf(text,
-                      k ? "    activation: %s\n"
-                        : "    activation: %s   # gelu or quick_gelu, as its makers say; wrong is quietly "
-                          "worse\n",
-                      k ? k->activation : "auto");
+        if (k)
+            dg_str_printf(text, "    activation: %s\n    normalise: %s\n", k->activation, k->normalisation);
+        else
+            dg_str_puts(text, "    activation: auto   # or gelu, quick_gelu\n"
+                              "    normalise: clip    # or imagenet, half: as its makers say\n");
     } else if (kind != NOT_KNOWN)
         dg_str_printf(text,
                       "\nin a recipe, to start from it:\n  train:\n    init_from: %s\n"
                       "or as the teacher:\n  tokenizer:\n    name: vit\n    weights: %s\n",
                       p, p);
-    if (k && k->normalisation == half)
-        dg_str_puts(text, "\nIts pictures are normalised with mean and deviation 0.5, not with CLIP's.\n");
     dg_str_free(&quoted);
 }
 

@@ -97,6 +97,11 @@ static const dg_param_spec optimizer[] = {
              INFINITY, NULL),
 };
 
+static const dg_param_spec tokens[] = {
+    DG_PARAM(PATH, "cache", "", "", "folder that `digpt tokenize` wrote: its tokens are read and no tokenizer runs", 0, 0,
+             NULL),
+};
+
 static const char *const pools[] = {"mean", "class", NULL};
 
 /* Defaults are the official fine-tuning's of ViT-B, whose optimizer is set in the recipes. */
@@ -145,6 +150,9 @@ static void check_data(const dg_recipe *r, dg_diagnostics *diags)
     if (strcmp(source, "synthetic") != 0 && n == 0)
         dg_diagnose(diags, DG_SEVERITY_ERROR, dg_recipe_where(r, "data.path"),
                     "'data.path' is required when data.source is '%s'", source);
+    if (strcmp(dg_recipe_string(r, "data.decode"), "fast") == 0)
+        dg_diagnose(diags, DG_SEVERITY_ERROR, dg_recipe_where(r, "data.decode"),
+                    "data.decode: 'fast' is not there yet in this version; 'exact' is");
     check_order(r, "data.crop_scale", diags);
     check_order(r, "data.crop_ratio", diags);
 }
@@ -156,6 +164,7 @@ static const dg_section sections[] = {
     {"data", "images, and what is done to them before they reach the program", ROWS(data), false, NULL,
      check_data},
     {"tokenizer", "what makes the tokens that are predicted", NULL, 0, false, NULL, NULL},
+    {"tokens", "tokens that were made before the run", ROWS(tokens), false, NULL, NULL},
     {"model", "what is trained", NULL, 0, true, NULL, NULL},
     {"loss", "how far a prediction is from its token", NULL, 0, false, NULL, NULL},
     {"backend", "what runs the program", NULL, 0, false, "cpu", NULL},

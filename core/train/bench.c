@@ -186,11 +186,15 @@ static dg_status set_up(bench *b, const dg_recipe *recipe, const dg_registry *re
     DG_TRY(dg_parts_open(recipe, registry, true, &b->parts, err));
     DG_TRY(dg_dataset_open(recipe, NULL, &b->source, err));
     DG_TRY(dg_run_make_plan(&b->parts, dg_source_count(b->source), &b->plan, err));
-    dg_step_spec spec = {
-        .batch = b->plan.batch, .accumulate = 1, .compute = b->plan.compute, .optimizer = b->plan.optimizer};
+    dg_step_spec spec = {.batch = b->plan.batch,
+                         .ranks = dg_ranks_of(&b->parts),
+                         .accumulate = 1,
+                         .compute = b->plan.compute,
+                         .optimizer = b->plan.optimizer};
     DG_TRY(dg_step_build(&b->parts, &spec, &b->step, err));
     DG_TRY(dg_state_open(&b->parts, &b->state, err));
     DG_TRY(dg_state_init(&b->state, b->step.forward, b->parts.seed, false, err));
+    b->inputs.ranks = b->step.ranks;
     DG_TRY(dg_inputs_open(&b->parts, b->step.train, &b->inputs, err));
     DG_TRY(dg_backend_of(&b->parts)->compile(b->parts.backend.self, b->step.train, b->state.store, &b->exe,
                                              err));
@@ -215,8 +219,8 @@ static dg_status steps(bench *b, const dg_bench_options *o, double *wait, dg_err
         double t = now();
         DG_TRY(dg_loader_next(b->loader, &batch, err));
         dg_status s = dg_inputs_fill(&b->inputs, batch, scalars, err);
-        dg_run io = {(uint32_t)sizeof io,      b->inputs.n, b->inputs.data,
-                     b->step.train->n_outputs, 0,           b->outputs};
+        dg_run io = {(uint32_t)sizeof io,      b->inputs.n,   b->inputs.data,
+                     b->step.train->n_outputs, b->step.ranks, b->outputs};
         if (s == DG_OK) s = backend->run(b->exe, &io, err);
         dg_loader_release(b->loader, batch);
         DG_TRY(s);
@@ -250,7 +254,7 @@ static void conclude(bench *b, const dg_bench_options *o, double wait, dg_bench 
     out->batch = b->plan.batch;
     out->steps = o->steps;
     out->images_per_second = 1e3 * (double)out->batch / out->ms_per_step;
-    out->gflop_per_image = 1e-9 * dg_program_cost(b->step.train).flops / (double)out->batch;
+    out->gflop_per_image = 1e-9 * dg_program_cost(b->step.train).flops * b->step.ranks / (double)out->batch;
     out->gflops = out->gflop_per_image * out->images_per_second;
     out->fraction_of_peak = out->gflops / out->peak_gflops;
     out->data_wait_fraction = sum > 0 ? 1e3 * wait / sum : 0;

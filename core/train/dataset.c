@@ -113,7 +113,7 @@ dg_loader_config dg_dataset_config(const dg_parts *p, int64_t first, int64_t las
     c.views = (int32_t)dg_recipe_int(r, "data.views");
     c.height = (int32_t)p->image_h;
     c.width = (int32_t)p->image_w;
-    if (p->tokens.struct_size && (p->tokens.image_h != p->image_h || p->tokens.image_w != p->image_w)) {
+    if (p->tokens.struct_size && !p->cache && (p->tokens.image_h != p->image_h || p->tokens.image_w != p->image_w)) {
         c.second_height = (int32_t)p->tokens.image_h;
         c.second_width = (int32_t)p->tokens.image_w;
     }

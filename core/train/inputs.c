@@ -2,8 +2,16 @@
 #include "inputs.h"
 
 #include "base/mem.h"
+#include "train/token_cache.h"
 
 static const char model_prefix[] = "model.";
+
+/* Of the samples of all ranks. */
+static size_t bytes_of(const dg_inputs *in, uint32_t k)
+{
+    size_t one = (size_t)dg_type_bytes(&in->type[k]);
+    return in->per[k] == DG_PER_SAMPLE && in->ranks > 1 ? one * in->ranks : one;
+}
 
 dg_status dg_inputs_open(const dg_parts *parts, const dg_program *program, dg_inputs *in, dg_error *err)
 {
@@ -24,9 +32,9 @@ dg_status dg_inputs_open(const dg_parts *parts, const dg_program *program, dg_in
         in->name[k] = leaf->name;
         in->type[k] = program->values[leaf->value].type;
         in->per[k] = leaf->per;
-        in->own[k] = dg_alloc_aligned((size_t)dg_type_bytes(&in->type[k]));
+        in->own[k] = dg_alloc_aligned(bytes_of(in, k));
         if (!in->own[k]) return dg_fail(err, DG_ERR_NOMEM, "no memory for the input '%s'", leaf->name);
-        memset(in->own[k], 0, (size_t)dg_type_bytes(&in->type[k]));
+        memset(in->own[k], 0, bytes_of(in, k));
         in->data[k] = in->own[k];
     }
     return DG_OK;
@@ -55,14 +63,14 @@ static dg_status fill_model(dg_inputs *in, uint32_t k, const dg_batch *batch, dg
 {
     const dg_model_interface *model = dg_model_of(in->parts);
     const char *name = in->name[k] + sizeof model_prefix - 1;
-    size_t bytes = (size_t)dg_type_bytes(&in->type[k]);
+    size_t bytes = bytes_of(in, k);
     if (!model->fill)
         return dg_fail(err, DG_ERR_INVALID, "the model declares the input '%s' and cannot fill it", name);
     if (in->per[k] == DG_PER_BATCH)
         return model->fill(in->parts->model.self, name, in->parts->seed, (uint64_t)batch->step, in->own[k],
                            bytes, err);
-    size_t share = bytes / (size_t)in->type[k].dims[0];
-    for (int64_t i = 0; i < in->type[k].dims[0]; i++)
+    size_t share = (size_t)dg_type_bytes(&in->type[k]) / (size_t)in->type[k].dims[0];
+    for (int64_t i = 0; i < (int64_t)(bytes / share); i++)
         DG_TRY(model->fill(in->parts->model.self, name, in->parts->seed, (uint64_t)batch->ordinals[i],
                            (char *)in->own[k] + (size_t)i * share, share, err));
     return DG_OK;
@@ -84,8 +92,10 @@ dg_status dg_inputs_fill(dg_inputs *in, const dg_batch *batch, const float scala
             in->data[k] = from;
         } else if (batch && strncmp(name, model_prefix, sizeof model_prefix - 1) == 0) {
             DG_TRY(fill_model(in, k, batch, err));
+        } else if (batch && in->parts->cache && strcmp(name, "tokens") == 0) {
+            DG_TRY(dg_token_cache_fill(in->parts->cache, batch, in->own[k], err));
         } else if (batch && in->fill) {
-            DG_TRY(in->fill(in->user, name, batch, in->own[k], (size_t)dg_type_bytes(&in->type[k]), err));
+            DG_TRY(in->fill(in->user, name, batch, in->own[k], bytes_of(in, k), err));
         } else {
             return dg_fail(err, DG_ERR_INTERNAL, "nothing fills the input '%s'", name);
         }

@@ -6,7 +6,8 @@
 #include "data/loader.h"
 #include "train/step.h"
 
-/* Buffers for the INPUT leaves of one program. Starts as {0}; ends with dg_inputs_close. */
+/* Buffers for the INPUT leaves of one program. Starts as {0}, or with ranks; ends with
+ * dg_inputs_close. */
 typedef struct dg_inputs {
     const dg_parts *parts;
     const dg_program *program;
@@ -16,6 +17,7 @@ typedef struct dg_inputs {
     dg_type *type;     /* [n] */
     uint32_t *per;     /* [n] dg_per */
     uint32_t n;
+    uint32_t ranks;    /* whose samples lie one rank's after the other's; set before opening; 0, 1: one */
     /* Fills what neither the batch nor the model has: a task's own inputs. NULL: there are none. */
     dg_status (*fill)(void *user, const char *name, const dg_batch *batch, void *dst, size_t bytes, dg_error *err);
     void *user;

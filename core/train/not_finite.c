@@ -4,6 +4,7 @@
 #include "base/mem.h"
 
 typedef struct search {
+    const dg_inputs *inputs; /* of the step */
     const dg_parts *parts;
     dg_program *program; /* its last n outputs f32[] are the counts, in the order of the pass */
     char **names;        /* [n] of what was counted */
@@ -23,6 +24,7 @@ static dg_status count_node(search *s, dg_graph *g, int32_t i, dg_error *err)
     if (!s->names[s->n]) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
     dg_value bad = dg_convert(g, dg_not(g, dg_is_finite(g, (dg_value){i, 0})), DG_F32);
     bad = dg_reduce_sum(g, dg_reshape(g, bad, DG_LIST(-1)), DG_LIST(0), false, DG_NONE); // []
+    if (s->inputs->ranks > 1) bad = dg_all_reduce(g, bad);
     snprintf(name, sizeof name, "bad.%zu", s->n++);
     dg_graph_output(g, bad, name);
     return dg_graph_error(g, err);
@@ -47,14 +49,16 @@ static dg_status run(const search *s, const dg_state *state, const dg_batch *bat
     const dg_backend_interface *b = dg_backend_of(s->parts);
     uint32_t n_outputs = s->program->n_outputs;
     dg_backend_exe *exe = NULL;
-    dg_inputs in = {0};
+    dg_inputs in = {.ranks = s->inputs->ranks};
     void **outputs = dg_calloc(n_outputs, sizeof *outputs);
     dg_status status = outputs ? dg_inputs_open(s->parts, s->program, &in, err)
                                : dg_fail(err, DG_ERR_NOMEM, "out of memory");
+    in.fill = s->inputs->fill; /* a task's own inputs */
+    in.user = s->inputs->user;
     if (status == DG_OK) status = dg_inputs_fill(&in, batch, NULL, err);
     if (status == DG_OK) status = b->compile(s->parts->backend.self, s->program, state->store, &exe, err);
     for (size_t i = 0; outputs && i < s->n; i++) outputs[n_outputs - s->n + i] = &bad[i];
-    const dg_run io = {(uint32_t)sizeof io, in.n, in.data, n_outputs, 0, outputs};
+    const dg_run io = {(uint32_t)sizeof io, in.n, in.data, n_outputs, in.ranks, outputs};
     if (status == DG_OK) status = b->run(exe, &io, err);
     if (exe) b->release(exe);
     dg_inputs_close(&in);
@@ -62,10 +66,10 @@ static dg_status run(const search *s, const dg_state *state, const dg_batch *bat
     return status;
 }
 
-dg_status dg_find_not_finite(const dg_parts *parts, const dg_step *step, const dg_state *state,
+dg_status dg_find_not_finite(const dg_inputs *inputs, const dg_step *step, const dg_state *state,
                              const dg_batch *batch, char *out, size_t size, dg_error *err)
 {
-    search s = {.parts = parts};
+    search s = {.inputs = inputs, .parts = inputs->parts};
     dg_status status = build(&s, step->forward, err);
     float *bad = status == DG_OK ? dg_calloc(s.n + 1, sizeof *bad) : NULL;
     if (status == DG_OK)

@@ -1,6 +1,8 @@
 /* parts.c - see parts.h. */
 #include "parts.h"
 
+#include "train/token_cache.h"
+
 static dg_status open_one(const dg_recipe *recipe, const dg_registry *registry, const char *section,
                           const char *interface, const void *env, dg_component *out, dg_error *err)
 {
@@ -16,6 +18,11 @@ static dg_status open_one(const dg_recipe *recipe, const dg_registry *registry, 
 
 static dg_status open_tokenizer(dg_parts *p, const dg_registry *registry, dg_error *err)
 {
+    if (dg_recipe_is_set(p->recipe, "tokens.cache")) {
+        dg_status s = dg_token_cache_open(dg_recipe_string(p->recipe, "tokens.cache"), p->recipe, &p->cache, &p->tokens, err);
+        if (s != DG_OK && err && !err->key[0]) snprintf(err->key, sizeof err->key, "tokens.cache");
+        return s;
+    }
     dg_tokenizer_env env = {(uint32_t)sizeof env, 0, p->image_h, p->image_w, p->seed};
     DG_TRY(open_one(p->recipe, registry, "tokenizer", DG_TOKENIZER_INTERFACE, &env, &p->tokenizer, err));
     if (!p->tokenizer.self) return DG_OK;
@@ -34,7 +41,7 @@ static dg_status check_loss(const dg_parts *p, dg_error *err)
     return dg_fail_key(err, DG_ERR_MISMATCH, "loss.name",
                        "the loss '%s' compares %s; the tokenizer '%s' gives %s: %s",
                        p->loss.ref.factory->name, p->tokens.discrete ? "vectors" : "ids",
-                       p->tokenizer.ref.factory->name, p->tokens.discrete ? "discrete ids" : "vectors",
+                       dg_recipe_component(p->recipe, "tokenizer", NULL), p->tokens.discrete ? "discrete ids" : "vectors",
                        p->tokens.discrete ? "take cross_entropy, or a tokenizer of vectors"
                                           : "take cosine, mse or smooth_l1, or a tokenizer of ids");
 }
@@ -61,6 +68,7 @@ void dg_parts_close(dg_parts *p)
     dg_component_destroy(&p->loss);
     dg_component_destroy(&p->model);
     dg_component_destroy(&p->tokenizer);
+    dg_token_cache_close(p->cache);
     dg_component_destroy(&p->backend);
     memset(p, 0, sizeof *p);
 }

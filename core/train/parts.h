@@ -13,7 +13,8 @@
 typedef struct dg_parts {
     const dg_recipe *recipe;                      /* not owned */
     dg_component tokenizer, model, loss, backend; /* ref.factory NULL: the recipe has none */
-    dg_tokenizer_info tokens;                     /* struct_size 0: no tokenizer */
+    dg_tokenizer_info tokens;                     /* struct_size 0: no tokens */
+    struct dg_token_cache *cache;                 /* where the tokens come from instead of a tokenizer, or NULL */
     int64_t image_h, image_w;
     uint64_t seed;
 } dg_parts;
@@ -38,6 +39,12 @@ static inline const dg_loss_interface *dg_loss_of(const dg_parts *p)
 static inline const dg_backend_interface *dg_backend_of(const dg_parts *p)
 {
     return p->backend.ref.factory->interface;
+}
+/* Ranks that one run of the backend drives; 1 without a backend. */
+static inline uint32_t dg_ranks_of(const dg_parts *p)
+{
+    const dg_backend_interface *b = p->backend.self ? dg_backend_of(p) : NULL;
+    return b && DG_HAS(b, dg_backend_interface, ranks) && b->ranks ? b->ranks(p->backend.self) : 1;
 }
 
 #endif

@@ -125,7 +125,7 @@ static void announce(const run *r)
                  (double)(need.state + need.temporary + need.packed) / (1 << 30));
     dg_logf(DG_LOG_INFO, "%s: %s; %.4g M parameters, %.4g M frozen, %.4g GFLOP an image, %s%s",
             dg_recipe_string(r->parts.recipe, "name"), dg_source_describe(r->source),
-            1e-6 * (double)c.parameters, 1e-6 * (double)c.frozen, 1e-9 * c.flops / (double)r->plan.batch,
+            1e-6 * (double)c.parameters, 1e-6 * (double)c.frozen, 1e-9 * c.flops * r->step.ranks / (double)r->plan.batch,
             r->progress.backend, memory);
     dg_logf(DG_LOG_INFO, "%lld steps of %lld images in %s, from step %lld, in '%s'", (long long)r->plan.steps,
             (long long)(r->plan.batch * r->plan.accumulate), dg_dtype_name(r->plan.compute),
@@ -137,6 +137,7 @@ static dg_status build(run *r, const char *checkpoint, const dg_progress *then, 
 {
     const dg_recipe *recipe = r->parts.recipe;
     const dg_step_spec spec = {.batch = r->plan.batch,
+                               .ranks = dg_ranks_of(&r->parts),
                                .accumulate = (int32_t)r->plan.accumulate,
                                .compute = r->plan.compute,
                                .optimizer = r->plan.optimizer,
@@ -159,6 +160,7 @@ static dg_status build(run *r, const char *checkpoint, const dg_progress *then, 
 static dg_status compile(run *r, dg_error *err)
 {
     const dg_backend_interface *b = dg_backend_of(&r->parts);
+    r->inputs.ranks = r->step.ranks;
     DG_TRY(dg_inputs_open(&r->parts, r->step.train, &r->inputs, err));
     if (r->finetuning) {
         r->inputs.fill = dg_finetune_fill;
@@ -248,7 +250,7 @@ static dg_status not_finite(run *r, const dg_batch *batch, const char *what, dou
 {
     char first[600], ids[256] = "";
     dg_error why = DG_ERROR_INIT;
-    if (dg_find_not_finite(&r->parts, &r->step, &r->state, batch, first, sizeof first, &why) != DG_OK)
+    if (dg_find_not_finite(&r->inputs, &r->step, &r->state, batch, first, sizeof first, &why) != DG_OK)
         snprintf(first, sizeof first, "not known (%.500s)", why.message);
     for (int32_t i = 0; i < batch->size; i++) {
         size_t n = strlen(ids);
@@ -278,7 +280,7 @@ static dg_status check_numbers(run *r, const dg_batch *batch, bool norm, dg_erro
 static dg_status run_program(const run *r, dg_backend_exe *exe, const dg_program *p, const dg_inputs *in,
                              void *const *outputs, dg_error *err)
 {
-    const dg_run io = {(uint32_t)sizeof io, in->n, in->data, p->n_outputs, 0, outputs};
+    const dg_run io = {(uint32_t)sizeof io, in->n, in->data, p->n_outputs, r->step.ranks, outputs};
     return dg_backend_of(&r->parts)->run(exe, &io, err);
 }
 

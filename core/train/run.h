@@ -10,7 +10,7 @@ typedef struct dg_run_options {
     bool resume;     /* go on from the newest checkpoint, or start if there is none */
     bool force;      /* resume although instruction set, library versions or precision differ */
     const dg_schema_source *schemas; /* for reading the recipe that a checkpoint holds */
-    const char *const *command;      /* NULL-terminated command line, written to run.json; NULL: none */
+    const char *command;             /* the command line, written to run.json; NULL: none */
 } dg_run_options;
 
 typedef struct dg_run_result {
@@ -24,7 +24,7 @@ typedef struct dg_run_result {
 /* Trains. Errors name the recipe's key where one is to blame. A folder that holds a run already is refused
  * unless resume is set. */
 dg_status dg_run_train(const dg_recipe *recipe, const dg_registry *registry, const dg_run_options *options,
-                          dg_run_result *result, dg_error *err);
+                       dg_run_result *result, dg_error *err);
 
 /* How a recipe's numbers become steps: used by the loop and by `recipe check`. */
 typedef struct dg_run_plan {

@@ -71,9 +71,9 @@ static void put_component(dg_str *row, const char *kind, const dg_component *c)
 }
 
 dg_status dg_rundir_describe(const char *dir, const dg_parts *parts, const dg_run_plan *plan,
-                             const dg_source *source, const char *const *command, dg_error *err)
+                             const dg_source *source, const char *command, dg_error *err)
 {
-    dg_str text = {0}, row = {0}, line = {0};
+    dg_str text = {0}, row = {0};
     struct utsname machine;
     char when[64], fingerprint[256] = "";
     time_t t = time(NULL);
@@ -86,8 +86,7 @@ dg_status dg_rundir_describe(const char *dir, const dg_parts *parts, const dg_ru
     dg_backend_of(parts)->fingerprint(parts->backend.self, fingerprint, sizeof fingerprint);
     dg_row_text(&row, "digpt", DIGPT_VERSION);
     dg_row_text(&row, "started", when);
-    for (size_t i = 0; command && command[i]; i++) dg_str_printf(&line, "%s%s", i ? " " : "", command[i]);
-    dg_row_text(&row, "command", line.text ? line.text : "");
+    dg_row_text(&row, "command", command ? command : "");
     dg_row_int(&row, "seed", (int64_t)parts->seed);
     dg_row_text(&row, "precision", dg_dtype_name(plan->compute));
     dg_row_text(&row, "data", dg_source_describe(source));
@@ -102,10 +101,9 @@ dg_status dg_rundir_describe(const char *dir, const dg_parts *parts, const dg_ru
         dg_row_text(&row, "system", machine.release);
     }
     dg_row_int(&row, "processors", sysconf(_SC_NPROCESSORS_ONLN));
-    if (row.failed || line.failed) text.failed = true;
+    text.failed = row.failed;
     dg_str_printf(&text, "%s}\n", row.text ? row.text : "{");
     dg_str_free(&row);
-    dg_str_free(&line);
     return write_text(dir, "run.json", &text, err);
 }
 
@@ -161,7 +159,9 @@ static bool harmless(const char *key)
                                        "train.checkpoint_every",
                                        "train.keep_last",
                                        "train.keep_every",
-                                       "backend.threads"};
+                                       "backend.threads",
+                                       "backend.cache",
+                                       "backend.trial"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         if (strcmp(key, keys[i]) == 0) return true;
     return false;

@@ -18,7 +18,7 @@ void dg_rundir_unlock(int *lock);
 /* Writes recipe.yaml (resolved), origins.yaml and run.json (plugins with versions and hashes, backend,
  * precision, data, seed, machine, command). */
 dg_status dg_rundir_describe(const char *dir, const dg_parts *parts, const dg_run_plan *plan,
-                             const dg_source *source, const char *const *command, dg_error *err);
+                             const dg_source *source, const char *command, dg_error *err);
 
 /* Compares what a checkpoint was made with and what this run would use. DG_ERR_MISMATCH lists every
  * difference that could change results; with `force` it is logged and allowed. Keys that only say how a run

@@ -18,6 +18,11 @@ static dg_status build_tokens(const dg_parts *p, dg_graph *g, int64_t batch, dg_
 {
     *tokens = DG_NO_VALUE;
     if (!p->tokens.struct_size) return DG_OK;
+    if (p->cache) {
+        *tokens = dg_input(g, "tokens", DG_F32, DG_LIST(batch, dg_token_count(&p->tokens), p->tokens.width),
+                           DG_PER_SAMPLE);
+        return dg_graph_error(g, err);
+    }
     dg_value seen = image;
     if (p->tokens.image_h != p->image_h || p->tokens.image_w != p->image_w)
         seen = declare_image(g, "image_tokenizer", batch, p->tokens.image_h, p->tokens.image_w);
@@ -28,9 +33,18 @@ static dg_status build_tokens(const dg_parts *p, dg_graph *g, int64_t batch, dg_
     return s;
 }
 
-/* Mean over batch and positions of the loss of one prediction, weighted; f32[]. */
-static dg_status one_loss(const dg_parts *p, dg_graph *g, const dg_prediction *x, dg_value *loss,
-                          dg_error *err)
+/* The tap of this rank's own loss, whose mean over ranks is the loss; only with more than one. */
+static const char loss_of_rank[] = "loss_of_rank";
+
+static dg_value mean_over_ranks(dg_graph *g, dg_value v, uint32_t ranks)
+{
+    return ranks > 1 ? dg_mul(g, dg_all_reduce(g, v), dg_fill(g, DG_F32, NULL, 0, 1.0 / ranks)) : v;
+}
+
+/* Mean over batch and positions of the loss of one prediction, weighted; f32[]. Its mean over ranks is the
+ * whole batch's: the weights are divided by the mean over ranks of their sums. */
+static dg_status one_loss(const dg_parts *p, dg_graph *g, const dg_prediction *x, uint32_t ranks,
+                          dg_value *loss, dg_error *err)
 {
     dg_value each;
     dg_push(g, "loss.%s", x->name);
@@ -41,7 +55,8 @@ static dg_status one_loss(const dg_parts *p, dg_graph *g, const dg_prediction *x
         int64_t axes[DG_MAX_RANK] = {0, 1, 2, 3, 4, 5};
         if (dg_is_value(x->weight)) {
             dg_value sum = dg_reduce_sum(g, dg_mul(g, each, x->weight), axes, (size_t)t.rank, false, DG_NONE);
-            *loss = dg_div(g, sum, dg_reduce_sum(g, x->weight, axes, (size_t)t.rank, false, DG_NONE));
+            dg_value weights = dg_reduce_sum(g, x->weight, axes, (size_t)t.rank, false, DG_NONE);
+            *loss = dg_div(g, sum, mean_over_ranks(g, weights, ranks));
         } else {
             dg_value sum = dg_reduce_sum(g, each, axes, (size_t)t.rank, false, DG_NONE);
             *loss = dg_mul(g, sum, dg_fill(g, DG_F32, NULL, 0, 1.0 / (double)dg_type_count(&t)));
@@ -55,7 +70,7 @@ static dg_status one_loss(const dg_parts *p, dg_graph *g, const dg_prediction *x
 }
 
 static dg_status total_loss(const dg_parts *p, dg_graph *g, const dg_model_output *out, dg_step *names,
-                            dg_error *err)
+                            uint32_t ranks, dg_error *err)
 {
     dg_value total = out->loss;
     names->n_predictions = 0;
@@ -66,10 +81,10 @@ static dg_status total_loss(const dg_parts *p, dg_graph *g, const dg_model_outpu
             return dg_fail_key(err, DG_ERR_INVALID, "loss",
                                "the model '%s' predicts '%s' and the recipe names no loss",
                                p->model.ref.factory->name, x->name);
-        DG_TRY(one_loss(p, g, x, &loss, err));
+        DG_TRY(one_loss(p, g, x, ranks, &loss, err));
         char name[64];
         snprintf(name, sizeof name, "loss.%s", x->name);
-        dg_graph_output(g, loss, name);
+        dg_graph_output(g, mean_over_ranks(g, loss, ranks), name);
         snprintf(names->prediction_names[names->n_predictions++], sizeof names->prediction_names[0], "%s",
                  x->name);
         if (x->scale != 1) loss = dg_mul(g, loss, dg_fill(g, DG_F32, NULL, 0, x->scale));
@@ -79,11 +94,13 @@ static dg_status total_loss(const dg_parts *p, dg_graph *g, const dg_model_outpu
         return dg_fail_key(err, DG_ERR_INVALID, "model",
                            "the model '%s' gives neither a prediction nor a loss",
                            p->model.ref.factory->name);
-    dg_graph_output(g, total, "loss");
+    if (ranks > 1) dg_tap(g, total, "%s", loss_of_rank);
+    dg_graph_output(g, mean_over_ranks(g, total, ranks), "loss");
     return dg_graph_error(g, err);
 }
 
-static dg_status build_forward(const dg_parts *p, int64_t batch, dg_graph *g, dg_step *names, dg_error *err)
+static dg_status build_forward(const dg_parts *p, int64_t batch, uint32_t ranks, dg_graph *g, dg_step *names,
+                               dg_error *err)
 {
     dg_value image = declare_image(g, "image", batch, p->image_h, p->image_w);
     dg_field fields[] = {{"image", image}};
@@ -97,21 +114,28 @@ static dg_status build_forward(const dg_parts *p, int64_t batch, dg_graph *g, dg
         s = dg_fail_key(err, DG_ERR_INVALID, "model", "too many predictions");
     DG_TRY(s);
     DG_TRY(dg_graph_error(g, err));
-    return total_loss(p, g, &out, names, err);
+    return total_loss(p, g, &out, names, ranks, err);
 }
 
-dg_status dg_step_forward(const dg_parts *parts, int64_t batch, dg_graph **graph, dg_step *names,
-                          dg_error *err)
+/* For one of `ranks` ranks, which has `batch` samples. */
+static dg_status forward_of_rank(const dg_parts *parts, int64_t batch, uint32_t ranks, dg_graph **graph,
+                                 dg_step *names, dg_error *err)
 {
     *graph = NULL;
     dg_graph *g = dg_graph_create();
     if (!g) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
-    dg_status s = build_forward(parts, batch, g, names, err);
+    dg_status s = build_forward(parts, batch, ranks, g, names, err);
     if (s != DG_OK)
         dg_graph_destroy(g);
     else
         *graph = g;
     return s;
+}
+
+dg_status dg_step_forward(const dg_parts *parts, int64_t batch, dg_graph **graph, dg_step *names,
+                          dg_error *err)
+{
+    return forward_of_rank(parts, batch, 1, graph, names, err);
 }
 
 /* ---- policies */
@@ -219,6 +243,7 @@ static void on_gradient(void *user, dg_graph *g, size_t i, dg_value grad)
 {
     const backward *b = user;
     char name[700];
+    grad = mean_over_ranks(g, grad, b->spec->ranks);
     if (b->spec->gradients) {
         snprintf(name, sizeof name, "grad.%s", leaf_name(g, b->params[i]));
         dg_graph_output(g, grad, name);
@@ -266,10 +291,12 @@ static dg_status add_backward(backward *b, dg_error *err)
     dg_value loss = DG_NO_VALUE, norm;
     for (size_t i = 0; i < n; i++)
         if (strcmp(outputs[i].name, "loss") == 0) loss = outputs[i].value;
-    b->ok = dg_is_finite(b->g, loss);
+    b->ok = dg_is_finite(b->g, loss); /* of all ranks, so that all of them update or none */
+    if (b->spec->ranks > 1) loss = dg_graph_tap(b->g, loss_of_rank);
     if (b->spec->accumulate == 1) b->scalars = scalars_input(b->g);
     DG_TRY(dg_gradient_each(b->g, loss, b->params, b->n, b->grads, on_gradient, b, err));
     if (b->spec->accumulate == 1 && b->spec->optimizer.clip_norm > 0) {
+        for (size_t i = 0; i < b->n; i++) b->grads[i] = mean_over_ranks(b->g, b->grads[i], b->spec->ranks);
         dg_value factor = clip_factor(b, &norm);
         b->ok = dg_and(b->g, b->ok, dg_is_finite(b->g, norm));
         for (size_t i = 0; i < b->n; i++) {
@@ -320,9 +347,17 @@ dg_status dg_step_build(const dg_parts *parts, const dg_step_spec *spec, dg_step
 {
     dg_graph *g = NULL, *apply = NULL;
     backward b = {.spec = spec};
+    step->ranks = spec->ranks > 1 ? spec->ranks : 1;
+    if (spec->batch % step->ranks)
+        return dg_fail_key(err, DG_ERR_INVALID, "data.batch",
+                           "%lld images cannot be shared by %u ranks evenly", (long long)spec->batch,
+                           step->ranks);
+    if (spec->classify && step->ranks > 1)
+        return dg_fail_key(err, DG_ERR_UNSUPPORTED, "backend",
+                           "fine-tuning runs on one rank; this backend was told to drive %u", step->ranks);
     DG_TRY(spec->classify
                ? dg_classify_forward(parts, spec->classify, spec->batch, true, &step->forward, step, err)
-               : dg_step_forward(parts, spec->batch, &step->forward, step, err));
+               : forward_of_rank(parts, spec->batch / step->ranks, step->ranks, &step->forward, step, err));
     dg_status s = apply_policies(&step->forward, spec->compute, err);
     if (s == DG_OK) s = copy_graph(step->forward, &g, err);
     b.g = g;

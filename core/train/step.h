@@ -22,7 +22,8 @@ typedef struct dg_optimizer {
 struct dg_classify_spec;
 
 typedef struct dg_step_spec {
-    int64_t batch;      /* samples a run of the program */
+    int64_t batch;      /* samples a run of the program, of all ranks together */
+    uint32_t ranks;     /* that share them: each runs the program on batch / ranks; 0, 1: one */
     int32_t accumulate; /* runs of `accumulate` before one of `apply`; 1: one program does all */
     dg_dtype compute;   /* DG_F32 or DG_BF16 */
     bool taps;          /* make every tap an output of `train`, for comparisons and reports */
@@ -38,6 +39,7 @@ typedef struct dg_step {
     dg_graph *forward; /* after the precision policy, with all leaves and their initial values */
     char prediction_names[DG_MAX_PREDICTIONS][32];
     uint32_t n_predictions;
+    uint32_t ranks; /* at least 1: losses and gradients are means over them */
 } dg_step;
 
 /* Outputs of `train`: "loss", then "loss.<prediction>" each, all f32[]; "grad_norm" with clipping. Input

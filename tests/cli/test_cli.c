@@ -43,9 +43,10 @@ static void expect(const char *arguments, int code, const char *in_out, const ch
 
 /* ---- words */
 
-static const char *const commands[] = {"run",          "bench",       "recipe list", "recipe copy",
-                                       "recipe check", "recipe show", "recipe diff", "graph",
-                                       "plugins",      "check",       "doctor",      "completion"};
+static const char *const commands[] = {
+    "run",         "bench",     "recipe list", "recipe copy", "recipe check", "recipe show",
+    "recipe diff", "graph",     "plugins",     "check",       "doctor",       "completion",
+    "data check",  "data pack", "data import", "weights",     "convert"};
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
 static void help_lists_every_command_and_the_exit_codes(void **state)

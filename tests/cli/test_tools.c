@@ -344,6 +344,7 @@ static void a_weights_file_is_recognised_hashed_and_put_into_a_recipe(void **sta
     assert_non_null(
         strstr(out, "sizes     width 48, 2 blocks, MLP 192, patch 14, 17 positions, projection to 24\n"));
     assert_non_null(strstr(out, "    name: clip\n    weights: "));
+    assert_non_null(strstr(out, "    normalise: clip"));
     expect("weights " DIGPT_TEST_DATA "/H_legacy.pth", 0, "is        a D-iGPT pretraining checkpoint", "");
     assert_non_null(strstr(out, "    init_from: "));
     test_write(test_path("abc"), "abc", 3);

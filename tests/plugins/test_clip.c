@@ -110,6 +110,19 @@ static void the_wrong_gelu_gives_other_tokens(void **state)
     dg_component_destroy(&c);
 }
 
+static void another_normalisation_gives_other_tokens(void **state)
+{
+    (void)state;
+    dg_error err;
+    dg_component c;
+    double a, b;
+    ASSERT_OK(MAKE(&c, DG_TOKENIZER_INTERFACE, "clip", &env, setting("weights", B32), "activation=quick_gelu",
+                   "heads=2", "normalise=half"));
+    run_clip(&c, B32_IO, &a, &b);
+    assert_true(a > 1e-2 && b > 1e-2);
+    dg_component_destroy(&c);
+}
+
 static void a_layer_and_no_projection_are_choices(void **state)
 {
     (void)state;
@@ -315,6 +328,7 @@ int main(void)
         cmocka_unit_test(openclip_names_and_quick_gelu_give_the_golden_tokens),
         cmocka_unit_test(hugging_face_names_and_exact_gelu_give_the_golden_tokens),
         cmocka_unit_test(the_wrong_gelu_gives_other_tokens),
+        cmocka_unit_test(another_normalisation_gives_other_tokens),
         cmocka_unit_test(a_layer_and_no_projection_are_choices),
         cmocka_unit_test(an_activation_that_cannot_be_told_has_to_be_said),
         cmocka_unit_test(a_known_activation_is_used_and_a_wrong_one_is_fatal),

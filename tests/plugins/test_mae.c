@@ -312,7 +312,6 @@ static void what_does_not_fit_is_explained(void **state)
 {
     (void)state;
     const dg_tokenizer_info pixels = tokens_of(14, 14, 768), clip = tokens_of(16, 16, 1024);
-    check_error(NULL, "size=B", DG_ERR_MISMATCH, "tokenizer", "no tokenizer");
     check_error(&clip, "size=B", DG_ERR_MISMATCH, "model.patch", "14x14 patches (of 16x16 pixels)");
     check_error(&clip, "size=B", DG_ERR_MISMATCH, "model.patch", "16x16 tokens (made up)");
     check_error(&pixels, "patch=15", DG_ERR_MISMATCH, "model.patch", "patches of 15x15");
@@ -334,6 +333,27 @@ static void what_does_not_fit_is_explained(void **state)
                  DG_ERR_INVALID, "mlp_ratio");
 }
 
+static void without_a_tokenizer_there_is_an_encoder_and_no_pretraining(void **state)
+{
+    (void)state;
+    dg_error err;
+    dg_component c;
+    dg_model_env env = env_of(16, 16, NULL);
+    ASSERT_OK(MAKE(&c, DG_MODEL_INTERFACE, "mae", &env, TINY, "patch=4"));
+    const dg_model_interface *table = table_of(&c);
+    dg_graph *g = dg_graph_create();
+    dg_features f;
+    const dg_field fields[] = {{"image", dg_input(g, "image", DG_U8, DG_LIST(2, 16, 16, 3), DG_PER_SAMPLE)}};
+    ASSERT_OK(table->encode(c.self, g, fields[0].value, 0, DG_NO_VALUE, &f, &err));
+    dg_model_batch in = {
+        .struct_size = sizeof in, .n_fields = 1, .batch = 2, .fields = fields, .tokens = DG_NO_VALUE};
+    dg_model_output out = {.struct_size = sizeof out, .loss = DG_NO_VALUE};
+    ASSERT_FAILS(table->build(c.self, g, &in, &out, &err), DG_ERR_MISMATCH, "no tokenizer");
+    assert_string_equal(err.key, "tokenizer");
+    dg_graph_destroy(g);
+    dg_component_destroy(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -345,6 +365,7 @@ int main(void)
         cmocka_unit_test(only_kept_patches_are_seen_and_only_removed_ones_count),
         cmocka_unit_test(it_learns_with_normalised_pixels_and_every_parameter_has_a_gradient),
         cmocka_unit_test(what_does_not_fit_is_explained),
+        cmocka_unit_test(without_a_tokenizer_there_is_an_encoder_and_no_pretraining),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

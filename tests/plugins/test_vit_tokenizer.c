@@ -188,6 +188,36 @@ static void a_file_without_norm_head_or_class_token_gives_what_it_has(void **sta
     free_saved(&s);
 }
 
+static void the_normalisation_of_colours_is_a_choice(void **state)
+{
+    (void)state;
+    dg_error err;
+    static const char *const words[] = {"normalise=imagenet", "normalise=clip", "normalise=half"};
+    const char *path = test_path("colours.safetensors");
+    double first[3];
+    saved s = {.prefix = ""};
+    save_encoder(&s, path);
+    for (int k = 0; k < 3; k++) {
+        dg_component c;
+        ASSERT_OK(MAKE(&c, DG_TOKENIZER_INTERFACE, "vit", &env, weights_setting(path), "heads=2", words[k]));
+        dg_graph *g = dg_graph_create();
+        dg_value image = dg_input(g, "image", DG_U8, DG_LIST(1, SIDE, SIDE, 3), DG_PER_SAMPLE), out;
+        ASSERT_OK(build_tokenizer(&c, g, image, &out, &err));
+        dg_graph_output(g, out, "tokens");
+        runner r = {0};
+        runner_start(&r, g);
+        fill_pixels(runner_leaf(&r, "image", NULL));
+        runner_run(&r);
+        first[k] = runner_output(&r, "tokens", NULL)[WIDTH];
+        runner_end(&r);
+        dg_graph_destroy(g);
+        dg_component_destroy(&c);
+    }
+    assert_true(fabs(first[0] - s.normed[WIDTH]) < 1e-6);
+    assert_true(fabs(first[1] - first[0]) > 1e-5 && fabs(first[2] - first[0]) > 1e-5);
+    free_saved(&s);
+}
+
 static void its_own_size_is_kept_when_the_student_s_differs(void **state)
 {
     (void)state;
@@ -242,9 +272,11 @@ static void random_weights_are_a_control_of_given_sizes(void **state)
     assert_int_equal(info.width, 24);
     assert_non_null(strstr(info.summary, "random"));
     dg_component_destroy(&c);
-    ASSERT_FAILS(
-        MAKE(&c, DG_TOKENIZER_INTERFACE, "vit", &env, "weights=random", "width=24", "heads=4", "patch=4"),
-        DG_ERR_INVALID, "tokenizer.depth is not set");
+    const dg_tokenizer_env large = {.struct_size = sizeof large, .image_h = 224, .image_w = 224};
+    ASSERT_OK(MAKE(&c, DG_TOKENIZER_INTERFACE, "vit", &large, "weights=random"));
+    assert_int_equal(tokenizer_info(&c).width, 768);
+    assert_int_equal(tokenizer_info(&c).grid_h, 14);
+    dg_component_destroy(&c);
     ASSERT_FAILS(MAKE(&c, DG_TOKENIZER_INTERFACE, "vit", &env, "weights=random", "width=24", "heads=4",
                       "depth=1", "patch=5"),
                  DG_ERR_MISMATCH, "patches of 5x5");
@@ -308,6 +340,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_are_the_features_of_the_checkpoint_s_encoder),
         cmocka_unit_test(a_file_without_norm_head_or_class_token_gives_what_it_has),
+        cmocka_unit_test(the_normalisation_of_colours_is_a_choice),
         cmocka_unit_test(its_own_size_is_kept_when_the_student_s_differs),
         cmocka_unit_test(a_d_igpt_checkpoint_is_a_teacher),
         cmocka_unit_test(random_weights_are_a_control_of_given_sizes),

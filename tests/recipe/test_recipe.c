@@ -85,7 +85,7 @@ static void every_error_is_listed_at_once_with_its_place(void **state)
     load_bad("a.yaml", NULL, 0,
              "a.yaml:1:1: error: unknown key 'sede'; did you mean 'seed'?\n"
              "a.yaml:2:1: error: unknown key 'batch' at the top level; did you mean 'data.batch'?\n"
-             "a.yaml:3:1: error: unknown key 'zebra'; known are: extends, data, tokenizer, model, loss, "
+             "a.yaml:3:1: error: unknown key 'zebra'; known are: extends, data, tokenizer, tokens, model, loss, "
              "backend, train, finetune, "
              "optimizer, task, name, seed, output, plugins\n"
              "a.yaml:5:11: error: data.source: 'synthetics' is not one of: folder, tar, list, synthetic; did "

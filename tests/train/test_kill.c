@@ -11,7 +11,8 @@
 #include "digpt/philox.h"
 
 enum { KILLS = 25, STEPS = 40 };
-#define LONGER "train={steps: 40, log_every: 3, checkpoint_every: 1, keep_last: 2, precision: f32}"
+
+static bool has_cpu; /* the backend of that name: else the interpreter */
 
 static double now(void)
 {
@@ -27,7 +28,7 @@ static void pause_for(double seconds)
 }
 
 /* `digpt run RECIPE --dir DIR --resume` with its output in a file; the process. */
-static pid_t start(const char *dir, const char *override)
+static pid_t start(const char *dir)
 {
     const char *recipe = test_path("recipe.yaml"), *log = test_path("log"), *run = test_path(dir);
     pid_t pid = fork();
@@ -36,8 +37,9 @@ static pid_t start(const char *dir, const char *override)
     int fd = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0666);
     dup2(fd, STDOUT_FILENO);
     dup2(fd, STDERR_FILENO);
-    execl(DIGPT_BINARY_DIR "/bin/digpt", "digpt", "run", recipe, override, "--dir", run, "--resume",
-          (char *)NULL);
+    execl(DIGPT_BINARY_DIR "/bin/digpt", "digpt", "run", recipe, "--dir", run, "--resume",
+          "train={steps: 40, log_every: 3, checkpoint_every: 1, keep_last: 2}",
+          has_cpu ? "backend.name=cpu" : "backend.name=reference", (char *)NULL);
     _exit(127);
 }
 
@@ -63,9 +65,10 @@ static double undisturbed(void)
 {
     static double seconds;
     if (seconds > 0) return seconds;
+    has_cpu = has_backend("cpu");
     test_write(test_path("recipe.yaml"), tiny, strlen(tiny));
     double t = now();
-    must_end(start("straight", LONGER), 0);
+    must_end(start("straight"), 0);
     seconds = now() - t;
     return seconds;
 }
@@ -94,7 +97,7 @@ static void killed_at_any_instant_it_ends_with_the_same_bytes(void **state)
     while (kills < KILLS) {
         snprintf(dir, sizeof dir, "killed-%d", runs++);
         for (bool done = false; !done;) {
-            pid_t pid = start(dir, LONGER);
+            pid_t pid = start(dir);
             double share = dg_rng_uniform(&rng);
             if (kills >= KILLS) {
                 must_end(pid, 0);
@@ -118,11 +121,11 @@ static void sigterm_writes_a_checkpoint_and_says_continue(void **state)
 {
     (void)state;
     undisturbed();
-    pid_t pid = start("terminated", LONGER);
+    pid_t pid = start("terminated");
     assert_true(wait_for_writing("terminated", 0));
     kill(pid, SIGTERM);
     must_end(pid, 75);
-    must_end(start("terminated", LONGER), 0);
+    must_end(start("terminated"), 0);
     assert_same_run("straight", "terminated", STEPS);
 }
 

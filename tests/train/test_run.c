@@ -331,7 +331,7 @@ static void a_nan_leaves_the_state_as_it_was_and_is_named(void **state)
     float *moment = state_of(&s, "optimizer.m.model.blocks.0.attn.qkv.weight", &m);
     assert_memory_equal(before, after, (size_t)n * sizeof *after);
     for (int64_t i = 0; i < m; i++) assert_true(moment[i] == 0);
-    ASSERT_OK(dg_find_not_finite(&s.parts, &s.step, &s.state, s.batch, first, sizeof first, &err));
+    ASSERT_OK(dg_find_not_finite(&s.inputs, &s.step, &s.state, s.batch, first, sizeof first, &err));
     assert_string_equal(first, "model.blocks.1.mlp.fc1.weight (1 element)");
     dg_free(weight);
     dg_free(before);
@@ -402,7 +402,7 @@ static void a_gradient_that_is_not_finite_changes_nothing_when_clipping(void **s
     assert_false(isfinite(output_of(&s, "grad_norm", &m)[0]));
     float *after = state_of(&s, "model.blocks.0.attn.qkv.weight", &n);
     assert_memory_equal(before, after, (size_t)n * sizeof *after);
-    ASSERT_OK(dg_find_not_finite(&s.parts, &s.step, &s.state, s.batch, first, sizeof first, &err));
+    ASSERT_OK(dg_find_not_finite(&s.inputs, &s.step, &s.state, s.batch, first, sizeof first, &err));
     assert_string_equal(first, "none of the forward pass; a gradient is not finite");
     dg_free(before);
     dg_free(after);

@@ -63,6 +63,10 @@ static dg_value targets(const mae *s, dg_graph *g, dg_value tokens)
 dg_status mae_build(void *self, dg_graph *g, const dg_model_batch *batch, dg_model_output *out, dg_error *err)
 {
     const mae *s = self;
+    if (!dg_is_value(batch->tokens))
+        return dg_fail_key(
+            err, DG_ERR_MISMATCH, "tokenizer",
+            "model mae predicts tokens, and the recipe has no tokenizer; add one (pixels, clip, ...)");
     dg_value keep = dg_input(g, "keep", DG_I32, DG_LIST(batch->batch, s->n_keep), DG_PER_SAMPLE);
     dg_value kept = dg_fill(g, DG_F32, DG_LIST(batch->batch, s->n_keep), 1);
     dg_value seen = dg_scatter_add(g, keep, kept, s->n_patches, true); // [batch, n_patches]

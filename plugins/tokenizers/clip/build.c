@@ -46,7 +46,7 @@ dg_status clip_build(void *self, dg_graph *g, dg_value image, dg_value *tokens, 
     dg_init small = dg_init_value(DG_INIT_NORMAL, RANDOM_STD);
     dg_value class_token = dg_vit_leaf(&v, "class_embedding", DG_LIST(t->width), small);
     dg_value pos = dg_vit_leaf(&v, "positional_embedding", DG_LIST(n, t->width), small);
-    dg_value x = dg_vit_patches(g, image, t->patch_h, t->patch_w, dg_clip_mean, dg_clip_std, false);
+    dg_value x = dg_vit_patches(g, image, t->patch_h, t->patch_w, s->mean, s->std, false);
     x = dg_vit_patch_embed(&v, x, t->patch_h, t->patch_w, t->width, false); // [batch, n - 1, width]
     class_token = dg_broadcast(g, class_token, DG_LIST(batch, 1, t->width));
     x = dg_concat(g, (dg_value[]){class_token, x}, 2, 1); // [batch, n, width]

@@ -2,12 +2,20 @@
  * the plugin's entry. */
 #include "clip.h"
 
-enum { WEIGHTS, ARCH, ACTIVATION, LAYER, PROJECTED, HEADS, N_PARAMS };
+enum { WEIGHTS, ARCH, ACTIVATION, LAYER, PROJECTED, HEADS, NORMALISE, N_PARAMS };
 
 static const char *const weights_words[] = {"random", NULL};
 static const char *const arch_words[] = {"auto",     "ViT-B/32", "ViT-B/16", "ViT-L/14",
                                          "ViT-H/14", "ViT-g/14", NULL};
 static const char *const activation_words[] = {"auto", "gelu", "quick_gelu", NULL}; /* as enum activation */
+
+static const char *const normalise_words[] = {"clip", "imagenet", "half", NULL};
+
+/* By normalise_words. `half` is Inception's, with which OpenCLIP trained LAION-2B's ViT-L/14. */
+static const double half[3] = {0.5, 0.5, 0.5};
+static const struct {
+    const double *mean, *std;
+} normalisations[] = {{dg_clip_mean, dg_clip_std}, {dg_imagenet_mean, dg_imagenet_std}, {half, half}};
 
 /* Sizes as OpenAI and OpenCLIP trained them, at 224x224 pixels; by arch_words without `auto`. */
 static const tower archs[] = {
@@ -49,6 +57,10 @@ static const dg_param_spec schema[N_PARAMS] = {
                  0, 0, NULL),
     [HEADS] = DG_PARAM(INT, "heads", "0", "", "attention heads, which no file tells; 0: from the width", 0,
                        4096, NULL),
+    [NORMALISE] = DG_PARAM(CHOICE, "normalise", "clip", "",
+                           "mean and deviation of colours that the weights were trained with: CLIP's, "
+                           "ImageNet's, or 0.5 and 0.5",
+                           0, 0, normalise_words),
 };
 
 #define LL(x) ((long long)(x))
@@ -163,6 +175,8 @@ static dg_status choose_output(const dg_params *params, clip *s, dg_error *err)
                            "the tower has %lld blocks, so there is no layer %lld", LL(t->layers), LL(layer));
     s->layers = layer ? layer : t->layers;
     s->projected = params->values[PROJECTED].v.i != 0;
+    s->mean = normalisations[params->values[NORMALISE].v.i].mean;
+    s->std = normalisations[params->values[NORMALISE].v.i].std;
     if (s->projected && !t->out)
         return dg_fail_key(err, DG_ERR_MISMATCH, "tokenizer.projected",
                            "%s has no projection to the space shared with text; set projected: false",

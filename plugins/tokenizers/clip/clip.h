@@ -49,7 +49,8 @@ typedef struct clip {
     tower tower;
     tower_file file;
     bool quick, projected;
-    int64_t layers; /* blocks that are computed */
+    int64_t layers;           /* blocks that are computed */
+    const double *mean, *std; /* [3]: of colours */
     dg_tokenizer_info info;
 } clip;
 

@@ -2,9 +2,16 @@
  * and the plugin's entry. */
 #include "teacher.h"
 
-enum { WEIGHTS, LAYER, HEADS, NORM, PROJECTED, CLASS_TOKEN, WIDTH, DEPTH, PATCH, N_PARAMS };
+enum { WEIGHTS, LAYER, HEADS, NORM, PROJECTED, CLASS_TOKEN, NORMALISE, WIDTH, DEPTH, PATCH, N_PARAMS };
 
 static const char *const weights_words[] = {"random", NULL};
+static const char *const normalise_words[] = {"imagenet", "clip", "half", NULL};
+
+/* By normalise_words. `half` is Inception's, of the ViTs that Google trained (Steiner et al., TMLR 2022). */
+static const double half[3] = {0.5, 0.5, 0.5};
+static const struct {
+    const double *mean, *std;
+} normalisations[] = {{dg_imagenet_mean, dg_imagenet_std}, {dg_clip_mean, dg_clip_std}, {half, half}};
 
 static const dg_param_spec schema[N_PARAMS] = {
     [WEIGHTS] =
@@ -23,14 +30,18 @@ static const dg_param_spec schema[N_PARAMS] = {
                            "end with the file's classification head, on every token", 0, 0, NULL),
     [CLASS_TOKEN] = DG_PARAM(BOOL, "class_token", "true", "",
                              "give the class token too, before the grid, if the file has one", 0, 0, NULL),
-    [WIDTH] = DG_PARAM(INT, "width", "", "", "what the weights must have; needed for weights: random", 1,
-                       65536, NULL),
-    [DEPTH] = DG_PARAM(INT, "depth", "", "blocks", "what the weights must have; needed for weights: random",
-                       1, 1024, NULL),
-    [PATCH] =
-        DG_PARAM(INTS, "patch", "", "pixels",
-                 "what the weights must have, one number or [height, width]; needed for weights: random", 1,
-                 1024, NULL),
+    [NORMALISE] =
+        DG_PARAM(CHOICE, "normalise", "imagenet", "",
+                 "mean and deviation of colours that the weights were trained with: ImageNet's, CLIP's, or "
+                 "0.5 and 0.5",
+                 0, 0, normalise_words),
+    [WIDTH] =
+        DG_PARAM(INT, "width", "", "", "what the weights must have; of random ones 768", 1, 65536, NULL),
+    [DEPTH] =
+        DG_PARAM(INT, "depth", "", "blocks", "what the weights must have; of random ones 12", 1, 1024, NULL),
+    [PATCH] = DG_PARAM(INTS, "patch", "", "pixels",
+                       "what the weights must have, one number or [height, width]; of random ones 16", 1,
+                       1024, NULL),
 };
 
 #define LL(x) ((long long)(x))
@@ -47,6 +58,7 @@ typedef struct teacher {
     teacher_sizes sizes;
     int64_t heads, layers; /* layers: blocks that are computed */
     bool norm, projected;
+    const double *mean, *std; /* [3]: of colours */
     dg_tokenizer_info info;
 } teacher;
 
@@ -54,22 +66,15 @@ typedef struct teacher {
 
 static dg_status random_sizes(const dg_params *params, const dg_tokenizer_env *env, teacher *s, dg_error *err)
 {
-    static const int keys[] = {WIDTH, DEPTH, PATCH};
     const dg_param_value *p = params->values;
     teacher_sizes *t = &s->sizes;
-    for (int i = 0; i < 3; i++)
-        if (!p[keys[i]].is_set)
-            return dg_fail_key(
-                err, DG_ERR_INVALID, "tokenizer.weights",
-                "weights: random needs width, depth and patch, since there is no file to read them "
-                "from; tokenizer.%s is not set",
-                schema[keys[i]].key);
-    *t = (teacher_sizes){.width = p[WIDTH].v.i,
-                         .depth = p[DEPTH].v.i,
-                         .hidden = MLP_RATIO * p[WIDTH].v.i,
+    *t = (teacher_sizes){.width = p[WIDTH].is_set ? p[WIDTH].v.i : 768, /* ViT-B/16 */
+                         .depth = p[DEPTH].is_set ? p[DEPTH].v.i : 12,
+                         .patch = {16, 16},
                          .class_token = true,
                          .norm = "norm"};
-    if (!dg_vit_pair(&p[PATCH], t->patch))
+    t->hidden = MLP_RATIO * t->width;
+    if (p[PATCH].is_set && !dg_vit_pair(&p[PATCH], t->patch))
         return dg_fail_key(err, DG_ERR_INVALID, "tokenizer.patch",
                            "patch takes one number or [height, width], not %zu numbers", p[PATCH].v.ints.n);
     if (env->image_h % t->patch[0] || env->image_w % t->patch[1])
@@ -158,6 +163,8 @@ static dg_status choose_output(const dg_params *params, const dg_tokenizer_env *
     s->layers = p[LAYER].v.i ? p[LAYER].v.i : t->depth;
     s->norm = p[NORM].v.i && t->norm;
     s->projected = p[PROJECTED].v.i != 0;
+    s->mean = normalisations[p[NORMALISE].v.i].mean;
+    s->std = normalisations[p[NORMALISE].v.i].std;
     if (s->projected && !t->classes)
         return dg_fail_key(err, DG_ERR_MISMATCH, "tokenizer.projected",
                            "%s has no classification head; set projected: false", p[WEIGHTS].v.s);
@@ -209,7 +216,7 @@ static dg_value embed(const teacher *s, const dg_vit *v, dg_value image)
     int64_t batch = dg_dim(g, image, 0), n = s->info.grid_h * s->info.grid_w;
     dg_value pos = dg_vit_leaf(v, "pos_embed", DG_LIST(1, t->position_rows, t->width),
                                dg_init_value(DG_INIT_NORMAL, 0.02));
-    dg_value x = dg_vit_patches(g, image, t->patch[0], t->patch[1], dg_imagenet_mean, dg_imagenet_std, false);
+    dg_value x = dg_vit_patches(g, image, t->patch[0], t->patch[1], s->mean, s->std, false);
     x = dg_vit_patch_embed(v, x, t->patch[0], t->patch[1], t->width, true); // [batch, n, width]
     if (t->position_rows == n) x = dg_add(g, x, pos);                       /* of patches only */
     if (!t->class_token) return x;

@@ -19,12 +19,12 @@ static int64_t block_of(const dg_cpu_attention *a)
 /* ---- scratch; units as in gemm.h. u: units in a head's width or in the keys; p: a width rounded up to 16 */
 
 typedef struct room {
-    int64_t qb, du, dp, ku, kp;
+    int64_t qb, du, dp, ku, kp, kw; /* kw: a row of pa: kp / 2 */
     uint32_t *kt, *vt; // [du, kp] keys, values as columns
     uint32_t *kr, *vr; // [ku, dp] keys, values as rows
     uint32_t *qa, *da; // [qb, du] queries, dy as left operands
     uint32_t *qr, *dr; // [qb/2 or qb, dp] queries, dy as right operands
-    uint32_t *pa;      // [qb, ku] probabilities (dscores) as a left operand
+    uint32_t *pa;      // [qb, kw] probabilities (dscores) as a left operand
     uint32_t *pt, *st; // [qb/2 or qb, kp] probabilities, dscores as transposed left operands
     float *s, *ds;     // [qb, kp]
     float *y, *delta;  // [qb, dp], [qb]
@@ -43,12 +43,12 @@ static void *take(room *r, char *base, int64_t count)
 
 static room lay_out(const dg_cpu_attention *a, char *base, bool pairs, bool gradient)
 {
-    room r = {.qb = block_of(a), .dp = round16(a->d), .kp = round16(a->nk)};
+    room r = {.qb = block_of(a), .dp = round16(a->d), .kp = round16(a->nk), .kw = round16(a->nk) / 2};
     r.du = pairs ? (a->d + 1) / 2 : a->d;
     r.ku = pairs ? (a->nk + 1) / 2 : a->nk;
     r.kt = take(&r, base, r.du * r.kp);
     r.qa = take(&r, base, r.qb * r.du);
-    r.pa = take(&r, base, r.qb * r.ku);
+    r.pa = take(&r, base, r.qb * r.kw);
     r.s = take(&r, base, r.qb * r.kp);
     r.y = take(&r, base, r.qb * r.dp);
     r.rows = take(&r, base, 16 * r.du);
@@ -94,8 +94,8 @@ static rows rows_of(const dg_cpu_attention *a, const dg_cpu_heads *x, int64_t b,
 
 static const void *row(const rows *x, int64_t i) { return x->at + i * x->stride * (x->dtype == DG_F32 ? 4 : 2); }
 
-/* [n, units]: left operands. */
-static void pack_left(uint32_t *to, const rows *x, int64_t units, bool pairs)
+/* [n, units] */
+static void pack_units(uint32_t *to, const rows *x, int64_t units, bool pairs)
 {
     for (int64_t i = 0; i < x->n; i++, to += units) {
         if (pairs) {
@@ -106,6 +106,20 @@ static void pack_left(uint32_t *to, const rows *x, int64_t units, bool pairs)
             if ((const void *)f != (const void *)to) memcpy(to, f, (size_t)x->d * 4);
         }
     }
+}
+
+/* A left operand: the rows where they are, when units can be read from them, or packed into `room`. */
+typedef struct left {
+    const dg_cpu_unit *at;
+    int64_t row;
+} left;
+
+static left left_of(const rows *x, uint32_t *room, int64_t units, bool pairs)
+{
+    if (x->dtype == DG_F32) return (left){(const dg_cpu_unit *)(const void *)x->at, x->stride};
+    if (pairs && x->d % 2 == 0 && x->stride % 2 == 0) return (left){(const dg_cpu_unit *)(const void *)x->at, x->stride / 2};
+    pack_units(room, x, units, pairs);
+    return (left){room, units};
 }
 
 static void pair_rows(uint32_t *restrict to, const uint16_t *a, const uint16_t *b, int64_t n)
@@ -142,7 +156,7 @@ typedef uint32_t u16x __attribute__((vector_size(64), aligned(4), may_alias));
 #define ODD4(A, B) __builtin_shufflevector(A, B, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31)
 
 /* to[j * ld_to + i] = from[i * ld_from + j] for i, j < 16. */
-static void transpose16(uint32_t *to, int64_t ld_to, const uint32_t *from, int64_t ld_from)
+static void transpose16(uint32_t *to, int64_t ld_to, const dg_cpu_unit *from, int64_t ld_from)
 {
     u16x a[16], b[16];
     for (int i = 0; i < 16; i++) a[i] = *(const u16x *)(from + i * ld_from);
@@ -177,24 +191,39 @@ static void pack_columns(uint32_t *to, const rows *x, int64_t units, int64_t wid
         rows part = *x;
         part.at = row(x, first);
         part.n = n;
-        pack_left(room, &part, units, pairs);
-        memset(room + n * units, 0, (size_t)((16 - n) * units) * sizeof *room);
+        left from = left_of(&part, room, units, pairs);
+        if (n < 16) {
+            if (from.at != room) pack_units(room, &part, units, pairs);
+            memset(room + n * units, 0, (size_t)((16 - n) * units) * sizeof *room);
+            from = (left){room, units};
+        }
 #if defined(__AVX512F__)
-        for (; u + 16 <= units; u += 16) transpose16(to + u * width + first, width, room + u, units);
+        for (; u + 16 <= units; u += 16) transpose16(to + u * width + first, width, from.at + u, from.row);
 #endif
         for (; u < units; u++)
-            for (int64_t i = 0; i < 16; i++) to[u * width + first + i] = room[i * units + u];
+            for (int64_t i = 0; i < 16; i++) to[u * width + first + i] = from.at[i * from.row + u];
     }
 }
 
-/* f32 rows [n, width] as a left operand: units [n, out]. */
+/* ---- scores as operands. With AVX512_BF16 the processor rounds (and makes subnormals zero, as its products do). */
+
+/* n floats, n a multiple of 16, to n bf16. */
+static void narrow_line(uint32_t *to, const float *x, int64_t n)
+{
+#if DG_CPU_PAIRS
+    for (int64_t j = 0; j < n; j += 16) {
+        __m256bh h = _mm512_cvtneps_pbh(_mm512_loadu_ps(x + j));
+        memcpy(to + j / 2, &h, sizeof h);
+    }
+#else
+    dg_cpu_put(to, DG_BF16, 0, x, n);
+#endif
+}
+
+/* f32 rows [n, width] as a left operand: units [n, out]; `used` floats of a row, a multiple of 16. */
 static void narrow_left(uint32_t *to, const float *x, int64_t n, int64_t width, int64_t used, int64_t out)
 {
-    for (int64_t i = 0; i < n; i++) {
-        uint16_t *h = (uint16_t *)(to + i * out);
-        const float *f = x + i * width;
-        for (int64_t j = 0; j < 2 * used; j++) h[j] = dg_cpu_narrow(f[j]);
-    }
+    for (int64_t i = 0; i < n; i++) narrow_line(to + i * out, x + i * width, used);
 }
 
 /* f32 rows [n, width], two at a time, as a transposed left operand: [n/2 rounded up, width]. */
@@ -203,10 +232,17 @@ static void narrow_pairs(uint32_t *restrict to, const float *x, int64_t n, int64
     for (int64_t i = 0; i < n; i += 2) {
         const float *f = x + i * width, *f2 = f + width;
         uint32_t *restrict u = to + i / 2 * width;
-        if (i + 1 < n)
-            for (int64_t j = 0; j < used; j++) u[j] = dg_cpu_narrow(f[j]) | (uint32_t)dg_cpu_narrow(f2[j]) << 16;
-        else
-            for (int64_t j = 0; j < used; j++) u[j] = dg_cpu_narrow(f[j]);
+        bool both = i + 1 < n;
+#if DG_CPU_PAIRS
+        for (int64_t j = 0; j < used; j += 16) {
+            __m256bh low = _mm512_cvtneps_pbh(_mm512_loadu_ps(f + j));
+            __m256bh high = both ? _mm512_cvtneps_pbh(_mm512_loadu_ps(f2 + j)) : (__m256bh){0};
+            __m512i wide_low = _mm512_cvtepu16_epi32((__m256i)low), wide_high = _mm512_cvtepu16_epi32((__m256i)high);
+            _mm512_storeu_si512(u + j, _mm512_or_si512(wide_low, _mm512_slli_epi32(wide_high, 16)));
+        }
+#else
+        for (int64_t j = 0; j < used; j++) u[j] = dg_cpu_narrow(f[j]) | (both ? (uint32_t)dg_cpu_narrow(f2[j]) << 16 : 0);
+#endif
     }
 }
 
@@ -272,17 +308,17 @@ DG_CPU_INLINE void forward_block(const dg_cpu_attention *a, const room *r, const
     float *lse = a->lse + (k->b * a->heads + k->h) * a->nq + k->first, share[MOST_QUERIES];
     int64_t width = round16(k->seen), units = pairs ? (k->seen + 1) / 2 : k->seen;
     rows q = rows_of(a, &a->q, k->b, k->h, k->first, k->n);
-    pack_left(r->qa, &q, r->du, pairs);
-    dg_cpu_gemm scores = {r->qa, r->kt, r->s, k->n, width, r->du, r->du, 1, r->kp, r->kp, false};
+    left ql = left_of(&q, r->qa, r->du, pairs);
+    dg_cpu_gemm scores = {ql.at, r->kt, r->s, k->n, width, r->du, ql.row, 1, r->kp, r->kp, false};
     dg_cpu_multiply(&scores, pairs);
     for (int64_t i = 0; i < k->n; i++) {
         float *s = r->s + i * r->kp;
         finish_scores(a, k, i, s);
         share[i] = exponents(s, width, &lse[i]);
     }
-    if (pairs) narrow_left(r->pa, r->s, k->n, r->kp, units, r->ku);
-    const uint32_t *p = pairs ? r->pa : (const uint32_t *)r->s;
-    dg_cpu_gemm mix = {p, r->vr, r->y, k->n, r->dp, units, pairs ? r->ku : r->kp, 1, r->dp, r->dp, false};
+    if (pairs) narrow_left(r->pa, r->s, k->n, r->kp, width, r->kw);
+    const dg_cpu_unit *p = pairs ? r->pa : (const dg_cpu_unit *)r->s;
+    dg_cpu_gemm mix = {p, r->vr, r->y, k->n, r->dp, units, pairs ? r->kw : r->kp, 1, r->dp, r->dp, false};
     dg_cpu_multiply(&mix, pairs);
     for (int64_t i = 0; i < k->n; i++) {
         float *y = r->y + i * r->dp;
@@ -337,12 +373,26 @@ static void probabilities(const dg_cpu_attention *a, const block *k, int64_t i, 
 }
 
 /* rowsum(dy y) of each query. */
-static void deltas(const dg_cpu_attention *a, const room *r, const block *k, const rows *dy)
+static void deltas(const dg_cpu_attention *a, const room *r, const block *k, const rows *dy, bool pairs)
 {
     rows y = rows_of(a, &a->y, k->b, k->h, k->first, k->n);
+    int64_t d = a->d;
     for (int64_t i = 0; i < k->n; i++) {
-        const float *u = dg_cpu_floats(row(dy, i), a->dtype, 0, a->d, r->line);
-        r->delta[i] = dg_cpu_dot(u, dg_cpu_floats(row(&y, i), a->dtype, 0, a->d, r->line + r->dp), a->d);
+        int64_t j = 0;
+        float sum = 0;
+#if DG_CPU_PAIRS
+        __m512 wide = _mm512_setzero_ps();
+        for (; pairs && j + 32 <= d; j += 32) {
+            __m512i u = _mm512_loadu_si512((const uint16_t *)row(dy, i) + j), v = _mm512_loadu_si512((const uint16_t *)row(&y, i) + j);
+            wide = _mm512_dpbf16_ps(wide, (__m512bh)u, (__m512bh)v);
+        }
+        sum = _mm512_reduce_add_ps(wide);
+#endif
+        (void)pairs;
+        r->delta[i] = sum;
+        if (j == d) continue;
+        const float *u = dg_cpu_floats(row(dy, i), a->dtype, j, d - j, r->line);
+        r->delta[i] += dg_cpu_dot(u, dg_cpu_floats(row(&y, i), a->dtype, j, d - j, r->line + r->dp), d - j);
     }
 }
 
@@ -358,29 +408,28 @@ DG_CPU_INLINE void backward_block(const dg_cpu_attention *a, const room *r, cons
 {
     int64_t width = round16(k->seen), units = pairs ? (k->seen + 1) / 2 : k->seen, qu = pairs ? (k->n + 1) / 2 : k->n;
     rows q = rows_of(a, &a->q, k->b, k->h, k->first, k->n), dy = rows_of(a, &a->dy, k->b, k->h, k->first, k->n);
-    pack_left(r->qa, &q, r->du, pairs);
-    pack_left(r->da, &dy, r->du, pairs);
+    left ql = left_of(&q, r->qa, r->du, pairs), dl = left_of(&dy, r->da, r->du, pairs);
     pack_right(r->qr, &q, r->dp, pairs);
     pack_right(r->dr, &dy, r->dp, pairs);
-    deltas(a, r, k, &dy);
-    dg_cpu_gemm scores = {r->qa, r->kt, r->s, k->n, width, r->du, r->du, 1, r->kp, r->kp, false};
-    dg_cpu_gemm dp = {r->da, r->vt, r->ds, k->n, width, r->du, r->du, 1, r->kp, r->kp, false};
+    deltas(a, r, k, &dy, pairs);
+    dg_cpu_gemm scores = {ql.at, r->kt, r->s, k->n, width, r->du, ql.row, 1, r->kp, r->kp, false};
+    dg_cpu_gemm dp = {dl.at, r->vt, r->ds, k->n, width, r->du, dl.row, 1, r->kp, r->kp, false};
     dg_cpu_multiply(&scores, pairs);
     dg_cpu_multiply(&dp, pairs);
     for (int64_t i = 0; i < k->n; i++)
         probabilities(a, k, i, r->s + i * r->kp, r->ds + i * r->kp, r->delta[i], first);
-    const uint32_t *p = (const uint32_t *)r->s, *ds = (const uint32_t *)r->ds, *ds_left = ds;
+    const dg_cpu_unit *p = (const dg_cpu_unit *)r->s, *ds = (const dg_cpu_unit *)r->ds, *ds_left = ds;
     if (pairs) {
         narrow_pairs(r->pt, r->s, k->n, r->kp, width);
         narrow_pairs(r->st, r->ds, k->n, r->kp, width);
-        narrow_left(r->pa, r->ds, k->n, r->kp, units, r->ku);
+        narrow_left(r->pa, r->ds, k->n, r->kp, width, r->kw);
         p = r->pt;
         ds = r->st;
         ds_left = r->pa;
     }
     dg_cpu_gemm dv = {p, r->dr, r->dv, k->seen, r->dp, qu, 1, r->kp, r->dp, r->dp, true};
     dg_cpu_gemm dk = {ds, r->qr, r->dk, k->seen, r->dp, qu, 1, r->kp, r->dp, r->dp, true};
-    dg_cpu_gemm dq = {ds_left, r->kr, r->y, k->n, r->dp, units, pairs ? r->ku : r->kp, 1, r->dp, r->dp, false};
+    dg_cpu_gemm dq = {ds_left, r->kr, r->y, k->n, r->dp, units, pairs ? r->kw : r->kp, 1, r->dp, r->dp, false};
     dg_cpu_multiply(&dv, pairs);
     dg_cpu_multiply(&dk, pairs);
     dg_cpu_multiply(&dq, pairs);

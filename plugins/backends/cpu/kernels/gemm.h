@@ -10,9 +10,9 @@
 
 #if defined(__AVX512BF16__)
 #include <immintrin.h>
-#define DG_CPU_PAIRS true
+#define DG_CPU_PAIRS 1
 #else
-#define DG_CPU_PAIRS false
+#define DG_CPU_PAIRS 0
 #endif
 
 /* Lanes of a register, and the vectors of a tile's row: tiles of 6 rows fill the 32 or 16 registers there are. */
@@ -35,8 +35,11 @@ typedef float dg_cpu_vf __attribute__((vector_size(DG_CPU_VL * 4), aligned(4), m
 #define DG_CPU_UNROLL _Pragma("GCC unroll 8")
 #endif
 
+/* Memory that was or will be f32 or bf16, read as units; a left operand may be a bf16 matrix as it is. */
+typedef uint32_t dg_cpu_unit __attribute__((aligned(2), may_alias));
+
 typedef struct dg_cpu_gemm {
-    const uint32_t *a, *b;
+    const dg_cpu_unit *a, *b;
     float *c;
     int64_t m, n, k; /* k in units */
     int64_t a_row, a_unit, ldb, ldc;
@@ -57,7 +60,7 @@ DG_CPU_INLINE dg_cpu_vector dg_cpu_madd(dg_cpu_vector acc, uint32_t a, dg_cpu_ve
 DG_CPU_INLINE void dg_cpu_tile(const dg_cpu_gemm *g, int64_t i, int64_t j, int m, int n, bool pairs)
 {
     dg_cpu_vector acc[DG_CPU_TILE_M][DG_CPU_TILE_N];
-    const uint32_t *a = g->a + i * g->a_row, *b = g->b + j;
+    const dg_cpu_unit *a = g->a + i * g->a_row, *b = g->b + j;
     float *c = g->c + i * g->ldc + j;
     int64_t a_row = g->a_row, a_unit = g->a_unit, ldb = g->ldb, ldc = g->ldc;
     DG_CPU_UNROLL for (int r = 0; r < m; r++)
