@@ -2,6 +2,7 @@
  */
 #include "cli.h"
 
+#include "train/finetune.h"
 #include "train/run.h"
 
 enum { FORWARD, PRECISION, TRAIN, PRIMITIVES, APPLY, N_STAGES };
@@ -38,26 +39,22 @@ static dg_status print_graph(const dg_graph *g, const char *name, bool dot, dg_s
     return s;
 }
 
-static dg_status print_forward(const dg_parts *parts, int64_t batch, bool dot, dg_str *text, dg_error *err)
+static dg_status print_forward(const dg_parts *parts, const dg_step_spec *spec, bool dot, dg_str *text,
+                               dg_error *err)
 {
     dg_graph *g = NULL;
     dg_step names = {0};
-    DG_TRY(dg_step_forward(parts, batch, &g, &names, err));
+    DG_TRY(dg_step_forward(parts, spec, &g, &names, err));
     dg_status s = print_graph(g, stages[FORWARD], dot, text, err);
     dg_graph_destroy(g);
     return s;
 }
 
-static dg_status print_step(const dg_parts *parts, const dg_run_plan *plan, int stage, bool dot, dg_str *text,
-                            dg_error *err)
+static dg_status print_step(const dg_parts *parts, const dg_step_spec *spec, int stage, bool dot,
+                            dg_str *text, dg_error *err)
 {
     dg_step step = {0};
-    const dg_step_spec spec = {.batch = plan->batch,
-                               .ranks = dg_ranks_of(parts),
-                               .accumulate = (int32_t)plan->accumulate,
-                               .compute = plan->compute,
-                               .optimizer = plan->optimizer};
-    dg_status s = dg_step_build(parts, &spec, &step, err);
+    dg_status s = dg_step_build(parts, spec, &step, err);
     if (s == DG_OK)
         s = stage == PRECISION ? print_graph(step.forward, stages[stage], dot, text, err)
                                : print_program(stage == APPLY ? step.apply : step.train, dot, text, err);
@@ -69,12 +66,15 @@ static dg_status build_and_print(const cli_recipe *r, int stage, bool dot, dg_st
 {
     dg_parts parts = {0};
     dg_run_plan plan = {0};
+    dg_finetune finetune;
+    dg_step_spec spec;
     /* Without a backend to ask, every composite is lowered. */
     dg_status s = dg_parts_open(r->recipe, r->plugins.registry, stage != PRIMITIVES, &parts, err);
     if (s == DG_OK) s = dg_run_make_plan(&parts, 0, &plan, err);
+    if (s == DG_OK) s = dg_task_spec(&parts, &plan, -1, &finetune, &spec, err);
     if (s == DG_OK)
-        s = stage == FORWARD ? print_forward(&parts, plan.batch, dot, text, err)
-                             : print_step(&parts, &plan, stage, dot, text, err);
+        s = stage == FORWARD ? print_forward(&parts, &spec, dot, text, err)
+                             : print_step(&parts, &spec, stage, dot, text, err);
     dg_parts_close(&parts);
     return s;
 }

@@ -3,6 +3,7 @@
 
 #include "data/source.h"
 #include "train/dataset.h"
+#include "train/finetune.h"
 #include "train/run.h"
 
 /* A number with a unit of thousands: "85.8 M". */
@@ -92,12 +93,10 @@ static dg_status check(const cli_recipe *r, dg_str *rows, dg_error *err)
         s = dg_run_make_plan(&parts, 0, &plan, err);
     }
     if (s == DG_OK) {
-        const dg_step_spec spec = {.batch = plan.batch,
-                                   .ranks = dg_ranks_of(&parts),
-                                   .accumulate = (int32_t)plan.accumulate,
-                                   .compute = plan.compute,
-                                   .optimizer = plan.optimizer};
-        s = dg_step_build(&parts, &spec, &step, err);
+        dg_finetune finetune;
+        dg_step_spec spec;
+        s = dg_task_spec(&parts, &plan, -1, &finetune, &spec, err);
+        if (s == DG_OK) s = dg_step_build(&parts, &spec, &step, err);
     }
     if (s == DG_OK) {
         about_program(&parts, &plan, &step, rows);

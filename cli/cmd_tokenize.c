@@ -10,8 +10,8 @@ static void show(void *user, int64_t done, int64_t total)
     int64_t *last = user;
     if (!isatty(STDERR_FILENO) || (done * 1000 / total == *last && done != total)) return;
     *last = done * 1000 / total;
-    fprintf(stderr, "\r%lld of %lld views (%.1f %%)%s", (long long)done, (long long)total, 100.0 * (double)done / (double)total,
-            done == total ? "\n" : "");
+    fprintf(stderr, "\r%lld of %lld views (%.1f %%)%s", (long long)done, (long long)total,
+            100.0 * (double)done / (double)total, done == total ? "\n" : "");
 }
 
 static int run(const cli_args *args)
@@ -48,7 +48,8 @@ const cli_command cmd_tokenize = {
     .least = 1,
     .most = -1,
     .help = "write the teacher's tokens of data.views fixed crops of each image",
-    .more = "A run with tokens.cache=DIR reads them: no teacher is in memory, and it sees the same crops as a run with the\n"
+    .more = "A run with tokens.cache=DIR reads them: no teacher is in memory, and it sees the same crops as "
+            "a run with the\n"
             "live teacher and the same data.views.",
     .options = options,
     .run = run,

@@ -48,7 +48,7 @@ file(GLOB fuzz_sources CONFIGURE_DEPENDS RELATIVE ${CMAKE_SOURCE_DIR} tests/fuzz
 foreach(source ${fuzz_sources})
   string(REGEX REPLACE "^tests/fuzz/fuzz_(.*)\\.c$" "\\1" name ${source})
   add_executable(fuzz-${name} ${source})
-  target_link_libraries(fuzz-${name} PRIVATE digpt-core)
+  target_link_libraries(fuzz-${name} PRIVATE digpt-core ZLIB::ZLIB)
   set_target_properties(fuzz-${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
   add_dependencies(fuzz-${name} fuzz-corpus)
   add_dependencies(fuzz fuzz-${name})

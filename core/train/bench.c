@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "train/dataset.h"
+#include "train/finetune.h"
 #include "train/inputs.h"
 #include "train/state.h"
 
@@ -171,6 +172,7 @@ typedef struct bench {
     dg_parts parts;
     dg_run_plan plan;
     dg_source *source;
+    dg_finetune finetune;
     dg_step step;
     dg_state state;
     dg_inputs inputs;
@@ -186,16 +188,16 @@ static dg_status set_up(bench *b, const dg_recipe *recipe, const dg_registry *re
     DG_TRY(dg_parts_open(recipe, registry, true, &b->parts, err));
     DG_TRY(dg_dataset_open(recipe, NULL, &b->source, err));
     DG_TRY(dg_run_make_plan(&b->parts, dg_source_count(b->source), &b->plan, err));
-    dg_step_spec spec = {.batch = b->plan.batch,
-                         .ranks = dg_ranks_of(&b->parts),
-                         .accumulate = 1,
-                         .compute = b->plan.compute,
-                         .optimizer = b->plan.optimizer};
+    dg_step_spec spec;
+    DG_TRY(dg_task_spec(&b->parts, &b->plan, dg_source_classes(b->source), &b->finetune, &spec, err));
+    spec.accumulate = 1;
     DG_TRY(dg_step_build(&b->parts, &spec, &b->step, err));
     DG_TRY(dg_state_open(&b->parts, &b->state, err));
     DG_TRY(dg_state_init(&b->state, b->step.forward, b->parts.seed, false, err));
     b->inputs.ranks = b->step.ranks;
     DG_TRY(dg_inputs_open(&b->parts, b->step.train, &b->inputs, err));
+    b->inputs.fill = spec.classify ? dg_finetune_fill : NULL;
+    b->inputs.user = &b->finetune;
     DG_TRY(dg_backend_of(&b->parts)->compile(b->parts.backend.self, b->step.train, b->state.store, &b->exe,
                                              err));
     dg_loader_config c = dg_dataset_config(&b->parts, 0, o->steps + o->warmup);

@@ -25,7 +25,8 @@ static dg_status open_files(const dg_recipe *r, const char *key, const char *cac
     const char *const *paths = dg_recipe_paths(r, key, &n);
     dg_status s;
     if (n == 0)
-        return dg_fail_key(err, DG_ERR_INVALID, key, "data.source is '%s': %s must say where it is", kind, key);
+        return dg_fail_key(err, DG_ERR_INVALID, key, "data.source is '%s': %s must say where it is", kind,
+                           key);
     if (strcmp(kind, "tar") == 0)
         s = dg_source_open_tar(paths, n, cache_dir, source, err);
     else if (n > 1)
@@ -46,8 +47,8 @@ static bool is_synthetic(const dg_recipe *r)
 dg_status dg_dataset_open(const dg_recipe *r, const char *cache_dir, dg_source **source, dg_error *err)
 {
     if (!is_synthetic(r)) return open_files(r, "data.path", cache_dir, source, err);
-    dg_status s = open_synthetic(r, (uint64_t)dg_recipe_int(r, "seed"), dg_recipe_int(r, "data.synthetic_images"),
-                                 source, err);
+    dg_status s = open_synthetic(r, (uint64_t)dg_recipe_int(r, "seed"),
+                                 dg_recipe_int(r, "data.synthetic_images"), source, err);
     if (s != DG_OK && err && !err->key[0]) snprintf(err->key, sizeof err->key, "data.source");
     return s;
 }
@@ -61,7 +62,8 @@ static dg_status same_classes(const dg_source *training, const dg_source *valida
         const char *y = dg_source_class_name(validation, i, b, sizeof b);
         if (strcmp(x, y) != 0)
             return dg_fail_key(err, DG_ERR_MISMATCH, "data.val_path",
-                               "class %d is '%s' in the training data and '%s' in the validation data", i, x, y);
+                               "class %d is '%s' in the training data and '%s' in the validation data", i, x,
+                               y);
     }
     if (m > n)
         return dg_fail_key(err, DG_ERR_MISMATCH, "data.val_path",
@@ -77,8 +79,8 @@ dg_status dg_dataset_open_validation(const dg_recipe *r, const char *cache_dir, 
     *source = NULL;
     dg_recipe_paths(r, "data.val_path", &n);
     if (is_synthetic(r)) /* another seed: other pictures of the same classes */
-        s = open_synthetic(r, ~(uint64_t)dg_recipe_int(r, "seed"), dg_recipe_int(r, "data.synthetic_val_images"),
-                           source, err);
+        s = open_synthetic(r, ~(uint64_t)dg_recipe_int(r, "seed"),
+                           dg_recipe_int(r, "data.synthetic_val_images"), source, err);
     else if (n == 0)
         return DG_OK;
     else
@@ -113,7 +115,8 @@ dg_loader_config dg_dataset_config(const dg_parts *p, int64_t first, int64_t las
     c.views = (int32_t)dg_recipe_int(r, "data.views");
     c.height = (int32_t)p->image_h;
     c.width = (int32_t)p->image_w;
-    if (p->tokens.struct_size && !p->cache && (p->tokens.image_h != p->image_h || p->tokens.image_w != p->image_w)) {
+    if (p->tokens.struct_size && !p->cache &&
+        (p->tokens.image_h != p->image_h || p->tokens.image_w != p->image_w)) {
         c.second_height = (int32_t)p->tokens.image_h;
         c.second_width = (int32_t)p->tokens.image_w;
     }

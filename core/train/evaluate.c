@@ -6,8 +6,8 @@
 #include "base/mem.h"
 #include "train/dataset.h"
 
-dg_status dg_evaluator_open(const dg_parts *parts, const dg_classify_spec *spec, int64_t batch, dg_dtype compute, const dg_state *state,
-                            dg_evaluator *e, dg_error *err)
+dg_status dg_evaluator_open(const dg_parts *parts, const dg_classify_spec *spec, int64_t batch,
+                            dg_dtype compute, const dg_state *state, dg_evaluator *e, dg_error *err)
 {
     dg_step names = {0};
     dg_graph *g = NULL;
@@ -19,7 +19,8 @@ dg_status dg_evaluator_open(const dg_parts *parts, const dg_classify_spec *spec,
     dg_graph_destroy(g);
     if (s == DG_OK) s = dg_finish_program(e->graph, parts, "evaluate", false, &e->program, err);
     if (s == DG_OK) s = dg_inputs_open(parts, e->program, &e->inputs, err);
-    if (s == DG_OK) s = dg_backend_of(parts)->compile(parts->backend.self, e->program, state->store, &e->exe, err);
+    if (s == DG_OK)
+        s = dg_backend_of(parts)->compile(parts->backend.self, e->program, state->store, &e->exe, err);
     if (s != DG_OK) return s;
     e->logits = dg_calloc((size_t)(batch * spec->classes), sizeof *e->logits);
     return e->logits ? DG_OK : dg_fail(err, DG_ERR_NOMEM, "out of memory");
@@ -63,14 +64,16 @@ static int64_t rank_of(const float *x, int64_t n, int32_t label)
     return before;
 }
 
-static dg_status count_batch(dg_evaluator *e, const dg_batch *b, dg_eval_sink sink, void *user, dg_eval_result *out, dg_error *err)
+static dg_status count_batch(dg_evaluator *e, const dg_batch *b, dg_eval_sink sink, void *user,
+                             dg_eval_result *out, dg_error *err)
 {
     for (int32_t i = 0; i < b->size; i++) {
         int32_t label = b->labels[i];
         if (b->valid[i] == 0) continue;
         if (label < 0 || label >= e->classes)
-            return dg_fail(err, DG_ERR_MISMATCH, "sample %lld has the label %d; the model has the classes 0 to %lld", (long long)b->ids[i], label,
-                           (long long)e->classes - 1);
+            return dg_fail(err, DG_ERR_MISMATCH,
+                           "sample %lld has the label %d; the model has the classes 0 to %lld",
+                           (long long)b->ids[i], label, (long long)e->classes - 1);
         const float *x = e->logits + (int64_t)i * e->classes;
         double loss = cross_entropy(x, e->classes, label);
         int64_t rank = rank_of(x, e->classes, label);
@@ -85,8 +88,8 @@ static dg_status count_batch(dg_evaluator *e, const dg_batch *b, dg_eval_sink si
     return DG_OK;
 }
 
-static dg_status one_pass(dg_evaluator *e, dg_loader *loader, int64_t batches, dg_eval_sink sink, void *user, dg_eval_result *out,
-                          dg_error *err)
+static dg_status one_pass(dg_evaluator *e, dg_loader *loader, int64_t batches, dg_eval_sink sink, void *user,
+                          dg_eval_result *out, dg_error *err)
 {
     void *outputs[] = {e->logits};
     for (int64_t k = 0; k < batches; k++) {
@@ -102,15 +105,16 @@ static dg_status one_pass(dg_evaluator *e, dg_loader *loader, int64_t batches, d
     return DG_OK;
 }
 
-dg_status dg_evaluate(dg_evaluator *e, const dg_source *source, const dg_loader_config *config, dg_eval_sink sink, void *user,
-                      dg_eval_result *out, dg_error *err)
+dg_status dg_evaluate(dg_evaluator *e, const dg_source *source, const dg_loader_config *config,
+                      dg_eval_sink sink, void *user, dg_eval_result *out, dg_error *err)
 {
     dg_loader *loader = NULL;
     memset(out, 0, sizeof *out);
     out->classes = e->classes;
     out->class_images = dg_calloc((size_t)e->classes, sizeof *out->class_images);
     out->class_hits = dg_calloc((size_t)e->classes, sizeof *out->class_hits);
-    dg_status s = out->class_images && out->class_hits ? dg_loader_open(config, source, &loader, err) : dg_fail(err, DG_ERR_NOMEM, "out of memory");
+    dg_status s = out->class_images && out->class_hits ? dg_loader_open(config, source, &loader, err)
+                                                       : dg_fail(err, DG_ERR_NOMEM, "out of memory");
     if (s == DG_OK) s = one_pass(e, loader, dg_loader_steps_per_epoch(loader), sink, user, out, err);
     dg_loader_close(loader);
     if (s == DG_OK && out->images == 0) s = dg_fail(err, DG_ERR_INVALID, "there is no image to evaluate on");

@@ -18,26 +18,28 @@ typedef struct dg_evaluator {
     float *logits; // [batch, classes]
 } dg_evaluator;
 
-/* `logits` graphs are made by dg_classify_forward with the run's own spec. Leaves that the store does not have yet get
- * no first values here: bind it to a state that was initialised by the training program or a checkpoint. */
-dg_status dg_evaluator_open(const dg_parts *parts, const dg_classify_spec *spec, int64_t batch, dg_dtype compute, const dg_state *state,
-                            dg_evaluator *e, dg_error *err);
+/* `logits` graphs are made by dg_classify_forward with the run's own spec. Leaves that the store does not
+ * have yet get no first values here: bind it to a state that was initialised by the training program or a
+ * checkpoint. */
+dg_status dg_evaluator_open(const dg_parts *parts, const dg_classify_spec *spec, int64_t batch,
+                            dg_dtype compute, const dg_state *state, dg_evaluator *e, dg_error *err);
 void dg_evaluator_close(dg_evaluator *e);
 
 typedef struct dg_eval_result {
     int64_t images;
-    double top1, top5, loss; /* shares of 1; mean cross-entropy of the plain labels */
+    double top1, top5, loss;            /* shares of 1; mean cross-entropy of the plain labels */
     int64_t *class_images, *class_hits; // [classes]
     int64_t classes;
 } dg_eval_result;
 
 /* What is told for every image, in the order of the source; NULL: nothing. logits f32 [classes]. */
-typedef dg_status (*dg_eval_sink)(void *user, int64_t id, int32_t label, const float *logits, double loss, dg_error *err);
+typedef dg_status (*dg_eval_sink)(void *user, int64_t id, int32_t label, const float *logits, double loss,
+                                  dg_error *err);
 
-/* Runs over the whole source once: padded at the end, and weighted so that each image counts once. A label outside the
- * classes is an error that names the sample. Free the result with dg_eval_result_free. */
-dg_status dg_evaluate(dg_evaluator *e, const dg_source *source, const dg_loader_config *config, dg_eval_sink sink, void *user,
-                      dg_eval_result *out, dg_error *err);
+/* Runs over the whole source once: padded at the end, and weighted so that each image counts once. A label
+ * outside the classes is an error that names the sample. Free the result with dg_eval_result_free. */
+dg_status dg_evaluate(dg_evaluator *e, const dg_source *source, const dg_loader_config *config,
+                      dg_eval_sink sink, void *user, dg_eval_result *out, dg_error *err);
 void dg_eval_result_free(dg_eval_result *r);
 
 /* The loader of an evaluation: in order, central crops, nothing dropped. */

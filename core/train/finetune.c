@@ -10,12 +10,14 @@ dg_status dg_finetune_read(const dg_parts *parts, int64_t classes, dg_finetune *
     const char *policy = dg_recipe_string(r, "finetune.randaugment");
     int64_t said = dg_recipe_int(r, "finetune.classes");
     memset(f, 0, sizeof *f);
-    f->classify.classes = said ? said : classes;
+    f->classify.classes = said ? said : classes < 0 ? 1000 : classes;
     if (f->classify.classes < 2)
-        return dg_fail_key(err, DG_ERR_INVALID, "finetune.classes", "the training data has %lld classes: fine-tuning needs labels of at least two",
+        return dg_fail_key(err, DG_ERR_INVALID, "finetune.classes",
+                           "the training data has %lld classes: fine-tuning needs labels of at least two",
                            (long long)f->classify.classes);
     if (classes > f->classify.classes)
-        return dg_fail_key(err, DG_ERR_MISMATCH, "finetune.classes", "%lld classes are asked for and the training data has %lld",
+        return dg_fail_key(err, DG_ERR_MISMATCH, "finetune.classes",
+                           "%lld classes are asked for and the training data has %lld",
                            (long long)f->classify.classes, (long long)classes);
     f->classify.pool = dg_recipe_choice(r, "finetune.pool") == 1 ? DG_POOL_CLASS : DG_POOL_MEAN;
     f->classify.smoothing = dg_recipe_float(r, "finetune.smoothing");
@@ -38,7 +40,23 @@ dg_status dg_finetune_read(const dg_parts *parts, int64_t classes, dg_finetune *
     return DG_OK;
 }
 
-/* f32 [2 depth] of one sample: the rate grows linearly from 0 at the first block to drop_path at the last, as timm's. */
+dg_status dg_task_spec(const dg_parts *parts, const dg_run_plan *plan, int64_t classes, dg_finetune *f,
+                       dg_step_spec *spec, dg_error *err)
+{
+    *spec = (dg_step_spec){.batch = plan->batch,
+                           .ranks = dg_ranks_of(parts),
+                           .accumulate = (int32_t)plan->accumulate,
+                           .compute = plan->compute,
+                           .optimizer = plan->optimizer};
+    if (strcmp(dg_recipe_string(parts->recipe, "task"), "finetune") != 0) return DG_OK;
+    DG_TRY(dg_finetune_read(parts, classes, f, err));
+    spec->classify = &f->classify;
+    spec->optimizer.layer_decay = f->layer_decay;
+    return DG_OK;
+}
+
+/* f32 [2 depth] of one sample: the rate grows linearly from 0 at the first block to drop_path at the last, as
+ * timm's. */
 static void fill_drop_path(const dg_finetune *f, uint64_t ordinal, float *keep, size_t n)
 {
     dg_rng rng = dg_rng_make(f->seed, DG_RNG_DROP, ordinal, 0);
@@ -62,12 +80,16 @@ static void fill_noise(const dg_finetune *f, uint64_t ordinal, float *noise)
     dg_box b = erase_box(f, ordinal);
     dg_rng rng = dg_rng_make(f->seed, DG_RNG_ERASE, ordinal, 1);
     for (int32_t y = b.top; y < b.top + b.height; y++)
-        for (int64_t i = (int64_t)b.left * 3; i < ((int64_t)b.left + b.width) * 3; i++) noise[y * f->image_w * 3 + i] = (float)dg_rng_normal(&rng);
+        for (int64_t i = (int64_t)b.left * 3; i < ((int64_t)b.left + b.width) * 3; i++)
+            noise[y * f->image_w * 3 + i] = (float)dg_rng_normal(&rng);
 }
 
 static void fill_mix(const dg_finetune *f, int64_t step, float *mix)
 {
-    dg_mixing m = {.mixup = f->mixup, .cutmix = f->cutmix, .probability = f->mix_probability, .switch_probability = f->mix_switch};
+    dg_mixing m = {.mixup = f->mixup,
+                   .cutmix = f->cutmix,
+                   .probability = f->mix_probability,
+                   .switch_probability = f->mix_switch};
     dg_mix x = dg_draw_mix(&m, f->seed, (uint64_t)step, 0, (int32_t)f->image_h, (int32_t)f->image_w);
     mix[DG_MIX_INSIDE] = x.box.height > 0 ? 0 : (float)x.pixels;
     mix[DG_MIX_OUTSIDE] = (float)x.pixels;
@@ -78,7 +100,8 @@ static void fill_mix(const dg_finetune *f, int64_t step, float *mix)
     mix[DG_MIX_RIGHT] = (float)(x.box.left + x.box.width);
 }
 
-dg_status dg_finetune_fill(void *user, const char *name, const dg_batch *batch, void *dst, size_t bytes, dg_error *err)
+dg_status dg_finetune_fill(void *user, const char *name, const dg_batch *batch, void *dst, size_t bytes,
+                           dg_error *err)
 {
     const dg_finetune *f = user;
     size_t share = bytes / (size_t)batch->size;

@@ -19,7 +19,8 @@ static dg_status open_one(const dg_recipe *recipe, const dg_registry *registry, 
 static dg_status open_tokenizer(dg_parts *p, const dg_registry *registry, dg_error *err)
 {
     if (dg_recipe_is_set(p->recipe, "tokens.cache")) {
-        dg_status s = dg_token_cache_open(dg_recipe_string(p->recipe, "tokens.cache"), p->recipe, &p->cache, &p->tokens, err);
+        dg_status s = dg_token_cache_open(dg_recipe_string(p->recipe, "tokens.cache"), p->recipe, &p->cache,
+                                          &p->tokens, err);
         if (s != DG_OK && err && !err->key[0]) snprintf(err->key, sizeof err->key, "tokens.cache");
         return s;
     }
@@ -38,12 +39,12 @@ static dg_status check_loss(const dg_parts *p, dg_error *err)
     if (!p->loss.ref.factory || !p->tokens.struct_size) return DG_OK;
     uint32_t kind = p->tokens.discrete ? DG_TARGET_DISCRETE : DG_TARGET_CONTINUOUS;
     if (dg_loss_of(p)->targets & kind) return DG_OK;
-    return dg_fail_key(err, DG_ERR_MISMATCH, "loss.name",
-                       "the loss '%s' compares %s; the tokenizer '%s' gives %s: %s",
-                       p->loss.ref.factory->name, p->tokens.discrete ? "vectors" : "ids",
-                       dg_recipe_component(p->recipe, "tokenizer", NULL), p->tokens.discrete ? "discrete ids" : "vectors",
-                       p->tokens.discrete ? "take cross_entropy, or a tokenizer of vectors"
-                                          : "take cosine, mse or smooth_l1, or a tokenizer of ids");
+    return dg_fail_key(
+        err, DG_ERR_MISMATCH, "loss.name", "the loss '%s' compares %s; the tokenizer '%s' gives %s: %s",
+        p->loss.ref.factory->name, p->tokens.discrete ? "vectors" : "ids",
+        dg_recipe_component(p->recipe, "tokenizer", NULL), p->tokens.discrete ? "discrete ids" : "vectors",
+        p->tokens.discrete ? "take cross_entropy, or a tokenizer of vectors"
+                           : "take cosine, mse or smooth_l1, or a tokenizer of ids");
 }
 
 dg_status dg_parts_open(const dg_recipe *recipe, const dg_registry *registry, bool with_backend, dg_parts *p,

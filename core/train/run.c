@@ -136,12 +136,9 @@ static void announce(const run *r)
 static dg_status build(run *r, const char *checkpoint, const dg_progress *then, dg_error *err)
 {
     const dg_recipe *recipe = r->parts.recipe;
-    const dg_step_spec spec = {.batch = r->plan.batch,
-                               .ranks = dg_ranks_of(&r->parts),
-                               .accumulate = (int32_t)r->plan.accumulate,
-                               .compute = r->plan.compute,
-                               .optimizer = r->plan.optimizer,
-                               .classify = r->finetuning ? &r->finetune.classify : NULL};
+    dg_step_spec spec;
+    DG_TRY(dg_task_spec(&r->parts, &r->plan, dg_source_classes(r->source), &r->finetune, &spec, err));
+    r->finetuning = spec.classify != NULL;
     DG_TRY(dg_step_build(&r->parts, &spec, &r->step, err));
     DG_TRY(dg_checkpoint_entries(&r->step, &r->entries, &r->n_entries, err));
     DG_TRY(dg_state_open(&r->parts, &r->state, err));
@@ -174,15 +171,6 @@ static dg_status compile(run *r, dg_error *err)
     return DG_OK;
 }
 
-/* What the task finetune adds to parts and plan. */
-static dg_status prepare_task(run *r, dg_error *err)
-{
-    r->finetuning = strcmp(dg_recipe_string(r->parts.recipe, "task"), "finetune") == 0;
-    if (!r->finetuning) return DG_OK;
-    r->plan.optimizer.layer_decay = dg_recipe_float(r->parts.recipe, "finetune.layer_decay");
-    return dg_finetune_read(&r->parts, dg_source_classes(r->source), &r->finetune, err);
-}
-
 static dg_loader_config loader_config(const run *r)
 {
     dg_loader_config c = dg_dataset_config(&r->parts, r->progress.step * r->plan.accumulate,
@@ -206,7 +194,6 @@ static dg_status set_up(run *r, const dg_recipe *recipe, const dg_registry *regi
     snprintf(cache, sizeof cache, "%s/index", r->dir);
     DG_TRY(dg_dataset_open(recipe, cache, &r->source, err));
     DG_TRY(dg_run_make_plan(&r->parts, dg_source_count(r->source), &r->plan, err));
-    DG_TRY(prepare_task(r, err));
     dg_status s = find_checkpoint(r, &checkpoint, &then, err);
     if (s == DG_OK) s = build(r, checkpoint, &then, err);
     dg_free(checkpoint);

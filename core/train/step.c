@@ -132,10 +132,13 @@ static dg_status forward_of_rank(const dg_parts *parts, int64_t batch, uint32_t 
     return s;
 }
 
-dg_status dg_step_forward(const dg_parts *parts, int64_t batch, dg_graph **graph, dg_step *names,
+dg_status dg_step_forward(const dg_parts *parts, const dg_step_spec *spec, dg_graph **graph, dg_step *names,
                           dg_error *err)
 {
-    return forward_of_rank(parts, batch, 1, graph, names, err);
+    uint32_t ranks = spec->ranks > 1 ? spec->ranks : 1;
+    if (spec->classify)
+        return dg_classify_forward(parts, spec->classify, spec->batch, true, graph, names, err);
+    return forward_of_rank(parts, spec->batch / ranks, ranks, graph, names, err);
 }
 
 /* ---- policies */
@@ -355,9 +358,7 @@ dg_status dg_step_build(const dg_parts *parts, const dg_step_spec *spec, dg_step
     if (spec->classify && step->ranks > 1)
         return dg_fail_key(err, DG_ERR_UNSUPPORTED, "backend",
                            "fine-tuning runs on one rank; this backend was told to drive %u", step->ranks);
-    DG_TRY(spec->classify
-               ? dg_classify_forward(parts, spec->classify, spec->batch, true, &step->forward, step, err)
-               : forward_of_rank(parts, spec->batch / step->ranks, step->ranks, &step->forward, step, err));
+    DG_TRY(dg_step_forward(parts, spec, &step->forward, step, err));
     dg_status s = apply_policies(&step->forward, spec->compute, err);
     if (s == DG_OK) s = copy_graph(step->forward, &g, err);
     b.g = g;

@@ -50,7 +50,7 @@ void dg_step_destroy(dg_step *step);
 
 /* The forward pass as a graph: output "loss" and its parts; taps as the plugins made them. For inspection,
  * and the start of all programs. */
-dg_status dg_step_forward(const dg_parts *parts, int64_t batch, dg_graph **graph, dg_step *names,
+dg_status dg_step_forward(const dg_parts *parts, const dg_step_spec *spec, dg_graph **graph, dg_step *names,
                           dg_error *err);
 
 /* Lowers what the backend does not take, folds, shares, flattens and has the backend check the result.

@@ -23,10 +23,20 @@ uint64_t dg_token_cache_bytes(const dg_tokenizer_info *t, int64_t images, int64_
 
 char *dg_token_cache_key(const dg_recipe *recipe)
 {
-    static const char *const keys[] = {"seed",        "data.source",       "data.path",        "data.image_size",
-                                       "data.views",  "data.limit",        "data.crop_scale",  "data.crop_ratio",
-                                       "data.flip",   "data.decode",       "data.on_bad_image", "data.synthetic_images",
-                                       "data.synthetic_classes", "data.synthetic_size"};
+    static const char *const keys[] = {"seed",
+                                       "data.source",
+                                       "data.path",
+                                       "data.image_size",
+                                       "data.views",
+                                       "data.limit",
+                                       "data.crop_scale",
+                                       "data.crop_ratio",
+                                       "data.flip",
+                                       "data.decode",
+                                       "data.on_bad_image",
+                                       "data.synthetic_images",
+                                       "data.synthetic_classes",
+                                       "data.synthetic_size"};
     dg_str out = {0};
     const dg_params *params;
     const char *name = dg_recipe_component(recipe, "tokenizer", &params);
@@ -65,11 +75,13 @@ static dg_status read_header(const char *path, const dg_recipe *recipe, dg_token
     const dg_json *root;
     const char *key = NULL, *summary = NULL;
     int64_t v[10] = {0};
-    static const char *const names[10] = {"images", "views", "int8", "discrete", "image_h", "image_w", "grid_h", "grid_w", "class_token", "width"};
+    static const char *const names[10] = {"images",  "views",  "int8",   "discrete",    "image_h",
+                                          "image_w", "grid_h", "grid_w", "class_token", "width"};
     dg_status s = dg_json_read_file(path, 1 << 20, &arena, &root, err);
     for (int i = 0; i < 10 && s == DG_OK; i++) {
         s = dg_json_need_int(root, names[i], path, &v[i], err);
-        if (s == DG_OK && (v[i] < 0 || v[i] > 1 << 30)) s = dg_fail(err, DG_ERR_FORMAT, "'%s': %s is %lld", path, names[i], (long long)v[i]);
+        if (s == DG_OK && (v[i] < 0 || v[i] > 1 << 30))
+            s = dg_fail(err, DG_ERR_FORMAT, "'%s': %s is %lld", path, names[i], (long long)v[i]);
     }
     if (s == DG_OK) s = dg_json_need_text(root, "key", path, &key, err);
     if (s == DG_OK) s = dg_json_need_text(root, "summary", path, &summary, err);
@@ -77,14 +89,23 @@ static dg_status read_header(const char *path, const dg_recipe *recipe, dg_token
         c->images = v[0];
         c->views = v[1];
         c->int8 = v[2] != 0;
-        c->info = (dg_tokenizer_info){.struct_size = (uint32_t)sizeof c->info, .discrete = v[3] != 0, .image_h = v[4], .image_w = v[5], .grid_h = v[6], .grid_w = v[7], .class_token = v[8] != 0, .width = v[9]};
+        c->info = (dg_tokenizer_info){.struct_size = (uint32_t)sizeof c->info,
+                                      .discrete = v[3] != 0,
+                                      .image_h = v[4],
+                                      .image_w = v[5],
+                                      .grid_h = v[6],
+                                      .grid_w = v[7],
+                                      .class_token = v[8] != 0,
+                                      .width = v[9]};
         snprintf(c->info.summary, sizeof c->info.summary, "%s, cached", summary);
         char *now = dg_token_cache_key(recipe), difference[400];
         if (!now) {
             s = dg_fail(err, DG_ERR_NOMEM, "out of memory");
         } else if (strcmp(now, key) != 0) {
             first_difference(key, now, difference, sizeof difference);
-            s = dg_fail(err, DG_ERR_MISMATCH, "'%s' was made for another recipe: %s. Make one with `digpt tokenize`", path, difference);
+            s = dg_fail(err, DG_ERR_MISMATCH,
+                        "'%s' was made for another recipe: %s. Make one with `digpt tokenize`", path,
+                        difference);
         }
         dg_free(now);
     }
@@ -95,32 +116,39 @@ static dg_status read_header(const char *path, const dg_recipe *recipe, dg_token
 static dg_status open_shard(const char *dir, size_t i, dg_token_cache *c, dg_error *err)
 {
     char path[1200], name[32];
-    int64_t rows = c->images - (int64_t)i * DG_CACHE_SHARD < DG_CACHE_SHARD ? c->images - (int64_t)i * DG_CACHE_SHARD : DG_CACHE_SHARD;
+    int64_t rows = c->images - (int64_t)i * DG_CACHE_SHARD < DG_CACHE_SHARD
+                       ? c->images - (int64_t)i * DG_CACHE_SHARD
+                       : DG_CACHE_SHARD;
     snprintf(path, sizeof path, "%s/tokens-%05zu.safetensors", dir, i);
     DG_TRY(dg_weights_open(path, &c->shards[i], err));
     for (int64_t v = 0; v < c->views; v++) {
         const dg_weight *t;
         snprintf(name, sizeof name, "view.%lld", (long long)v);
         DG_TRY(dg_weights_need(c->shards[i], name, &t, err));
-        if (t->rank != 3 || t->dims[0] != rows || t->dims[1] != dg_token_count(&c->info) || t->dims[2] != c->info.width || t->dtype != (c->int8 ? DG_STORED_I8 : DG_STORED_BF16))
-            return dg_fail(err, DG_ERR_MISMATCH, "'%s': %s has not the shape or type that cache.json says", path, name);
+        if (t->rank != 3 || t->dims[0] != rows || t->dims[1] != dg_token_count(&c->info) ||
+            t->dims[2] != c->info.width || t->dtype != (c->int8 ? DG_STORED_I8 : DG_STORED_BF16))
+            return dg_fail(err, DG_ERR_MISMATCH, "'%s': %s has not the shape or type that cache.json says",
+                           path, name);
         snprintf(name, sizeof name, "view.%lld.scale", (long long)v);
         if (c->int8) DG_TRY(dg_weights_need(c->shards[i], name, &t, err));
-        if (c->int8 && (t->rank != 2 || t->dims[0] != rows || t->dims[1] != dg_token_count(&c->info) || t->dtype != DG_STORED_F32))
-            return dg_fail(err, DG_ERR_MISMATCH, "'%s': %s has not the shape or type that cache.json says", path, name);
+        if (c->int8 && (t->rank != 2 || t->dims[0] != rows || t->dims[1] != dg_token_count(&c->info) ||
+                        t->dtype != DG_STORED_F32))
+            return dg_fail(err, DG_ERR_MISMATCH, "'%s': %s has not the shape or type that cache.json says",
+                           path, name);
     }
     return DG_OK;
 }
 
-dg_status dg_token_cache_open(const char *dir, const dg_recipe *recipe, dg_token_cache **out, dg_tokenizer_info *info,
-                              dg_error *err)
+dg_status dg_token_cache_open(const char *dir, const dg_recipe *recipe, dg_token_cache **out,
+                              dg_tokenizer_info *info, dg_error *err)
 {
     char path[1200];
     dg_token_cache *c = *out = dg_calloc(1, sizeof *c);
     if (!c) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
     snprintf(path, sizeof path, "%s/cache.json", dir);
     dg_status s = read_header(path, recipe, c, err);
-    if (s == DG_OK && (c->images < 1 || c->views < 1 || c->info.discrete)) s = dg_fail(err, DG_ERR_FORMAT, "'%s' holds no tokens", path);
+    if (s == DG_OK && (c->images < 1 || c->views < 1 || c->info.discrete))
+        s = dg_fail(err, DG_ERR_FORMAT, "'%s' holds no tokens", path);
     if (s == DG_OK) {
         c->n_shards = (size_t)((c->images + DG_CACHE_SHARD - 1) / DG_CACHE_SHARD);
         c->shards = dg_calloc(c->n_shards, sizeof *c->shards);
@@ -148,7 +176,8 @@ void dg_token_cache_close(dg_token_cache *c)
 static void read_tokens(const dg_token_cache *c, int64_t id, int64_t view, float *out)
 {
     const dg_weights *shard = c->shards[id / DG_CACHE_SHARD];
-    int64_t row = id % DG_CACHE_SHARD, tokens = dg_token_count(&c->info), width = c->info.width, n = tokens * width;
+    int64_t row = id % DG_CACHE_SHARD, tokens = dg_token_count(&c->info), width = c->info.width,
+            n = tokens * width;
     char name[32];
     snprintf(name, sizeof name, "view.%lld", (long long)view);
     const unsigned char *data = dg_weights_find(shard, name)->data;
@@ -170,7 +199,9 @@ dg_status dg_token_cache_fill(const dg_token_cache *c, const dg_batch *batch, fl
 {
     int64_t share = dg_token_count(&c->info) * c->info.width, view = batch->epoch % c->views;
     for (int32_t i = 0; i < batch->size; i++) {
-        if (batch->ids[i] >= c->images) return dg_fail(err, DG_ERR_INTERNAL, "sample %lld is not in the token cache", (long long)batch->ids[i]);
+        if (batch->ids[i] >= c->images)
+            return dg_fail(err, DG_ERR_INTERNAL, "sample %lld is not in the token cache",
+                           (long long)batch->ids[i]);
         if (batch->ids[i] >= 0) read_tokens(c, batch->ids[i], view, dst + i * share);
     }
     return DG_OK;

@@ -21,10 +21,10 @@ typedef struct maker {
     dg_state state;
     dg_backend_exe *exe;
     dg_inputs inputs;
-    float *out;      // [batch, tokens, width]
-    int8_t *bytes;   // one image: [tokens, width]
+    float *out;       // [batch, tokens, width]
+    int8_t *bytes;    // one image: [tokens, width]
     uint16_t *narrow; // the same
-    float *scales;   // one image: [tokens]
+    float *scales;    // one image: [tokens]
     int64_t done;
     void (*progress)(void *user, int64_t done, int64_t total);
     void *user;
@@ -38,7 +38,8 @@ static dg_status build(maker *m, dg_error *err)
     dg_value tokens;
     if (!g) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
     bool same = t->image_h == p->image_h && t->image_w == p->image_w;
-    dg_value image = dg_input(g, same ? "image" : "image_tokenizer", DG_U8, DG_LIST(m->batch, t->image_h, t->image_w, 3), DG_PER_SAMPLE);
+    dg_value image = dg_input(g, same ? "image" : "image_tokenizer", DG_U8,
+                              DG_LIST(m->batch, t->image_h, t->image_w, 3), DG_PER_SAMPLE);
     dg_push(g, "tokenizer");
     dg_status s = dg_tokenizer_of(p)->build(p->tokenizer.self, g, image, &tokens, err);
     dg_pop(g);
@@ -47,7 +48,9 @@ static dg_status build(maker *m, dg_error *err)
         s = dg_graph_error(g, err);
     }
     const char *word = dg_recipe_string(p->recipe, "train.precision");
-    dg_dtype compute = strcmp(word, "f32") == 0 ? DG_F32 : strcmp(word, "bf16") == 0 ? DG_BF16 : dg_backend_of(p)->preferred(p->backend.self);
+    dg_dtype compute = strcmp(word, "f32") == 0    ? DG_F32
+                       : strcmp(word, "bf16") == 0 ? DG_BF16
+                                                   : dg_backend_of(p)->preferred(p->backend.self);
     if (s == DG_OK) s = dg_pass_precision(g, compute, &narrow, err);
     if (s == DG_OK) s = dg_pass_frozen(narrow, &m->graph, err);
     dg_graph_destroy(g);
@@ -61,10 +64,15 @@ static dg_status set_up(maker *m, dg_error *err)
     const dg_parts *p = m->parts;
     const dg_recipe *r = p->recipe;
     int64_t limit = dg_recipe_int(r, "data.limit");
-    if (!p->tokenizer.self) return dg_fail_key(err, DG_ERR_INVALID, "tokenizer", "the recipe names no tokenizer");
-    if (p->tokens.discrete) return dg_fail_key(err, DG_ERR_UNSUPPORTED, "tokenizer", "only continuous tokens are cached");
+    if (!p->tokenizer.self)
+        return dg_fail_key(err, DG_ERR_INVALID, "tokenizer", "the recipe names no tokenizer");
+    if (p->tokens.discrete)
+        return dg_fail_key(err, DG_ERR_UNSUPPORTED, "tokenizer", "only continuous tokens are cached");
     m->views = dg_recipe_int(r, "data.views");
-    if (m->views < 1) return dg_fail_key(err, DG_ERR_INVALID, "data.views", "data.views must say how many crops of each image are cached; a new one every epoch cannot be");
+    if (m->views < 1)
+        return dg_fail_key(
+            err, DG_ERR_INVALID, "data.views",
+            "data.views must say how many crops of each image are cached; a new one every epoch cannot be");
     DG_TRY(dg_dataset_open(r, NULL, &m->source, err));
     m->images = dg_source_count(m->source);
     if (limit > 0 && limit < m->images) m->images = limit;
@@ -81,7 +89,8 @@ static dg_status set_up(maker *m, dg_error *err)
     m->bytes = dg_calloc((size_t)(m->tokens * m->width), sizeof *m->bytes);
     m->narrow = dg_calloc((size_t)(m->tokens * m->width), sizeof *m->narrow);
     m->scales = dg_calloc((size_t)m->tokens, sizeof *m->scales);
-    return m->out && m->bytes && m->narrow && m->scales ? dg_dir_make(m->dir, err) : dg_fail(err, DG_ERR_NOMEM, "out of memory");
+    return m->out && m->bytes && m->narrow && m->scales ? dg_dir_make(m->dir, err)
+                                                        : dg_fail(err, DG_ERR_NOMEM, "out of memory");
 }
 
 static void tear_down(maker *m)
@@ -110,7 +119,8 @@ static dg_status put_image(maker *m, dg_st_writer *w, size_t at, const float *x,
         float most = 0;
         for (int64_t i = 0; i < m->width; i++) most = fmaxf(most, fabsf(x[t * m->width + i]));
         m->scales[t] = most / 127;
-        for (int64_t i = 0; i < m->width; i++) m->bytes[t * m->width + i] = most > 0 ? (int8_t)lrintf(x[t * m->width + i] / m->scales[t]) : 0;
+        for (int64_t i = 0; i < m->width; i++)
+            m->bytes[t * m->width + i] = most > 0 ? (int8_t)lrintf(x[t * m->width + i] / m->scales[t]) : 0;
     }
     DG_TRY(dg_st_put(w, at, m->bytes, (size_t)n, err));
     return dg_st_put(w, at + 1, m->scales, (size_t)m->tokens * sizeof *m->scales, err);
@@ -120,7 +130,8 @@ static dg_status put_image(maker *m, dg_st_writer *w, size_t at, const float *x,
 static dg_status one_view(maker *m, dg_st_writer *w, int64_t shard, int64_t rows, int64_t view, dg_error *err)
 {
     dg_loader *loader = NULL;
-    int64_t per_epoch = (m->images + m->batch - 1) / m->batch, first = view * per_epoch + shard * (DG_CACHE_SHARD / m->batch);
+    int64_t per_epoch = (m->images + m->batch - 1) / m->batch,
+            first = view * per_epoch + shard * (DG_CACHE_SHARD / m->batch);
     dg_loader_config c = dg_dataset_config(m->parts, first, first + (rows + m->batch - 1) / m->batch);
     size_t at = (size_t)view * (m->int8 ? 2 : 1);
     void *outputs[] = {m->out};
@@ -135,7 +146,8 @@ static dg_status one_view(maker *m, dg_st_writer *w, int64_t shard, int64_t rows
         s = dg_inputs_fill(&m->inputs, b, NULL, err);
         dg_run io = {(uint32_t)sizeof io, m->inputs.n, m->inputs.data, 1, 0, outputs};
         if (s == DG_OK) s = dg_backend_of(m->parts)->run(m->exe, &io, err);
-        for (int32_t i = 0; s == DG_OK && i < b->size && row + i < rows; i++) s = put_image(m, w, at, m->out + i * m->tokens * m->width, err);
+        for (int32_t i = 0; s == DG_OK && i < b->size && row + i < rows; i++)
+            s = put_image(m, w, at, m->out + i * m->tokens * m->width, err);
         dg_loader_release(loader, b);
         m->done += row + m->batch < rows ? m->batch : rows - row;
         if (m->progress) m->progress(m->user, m->done, m->images * m->views);
@@ -147,7 +159,8 @@ static dg_status one_view(maker *m, dg_st_writer *w, int64_t shard, int64_t rows
 static dg_status one_shard(maker *m, int64_t shard, dg_error *err)
 {
     char path[1200], (*names)[32] = NULL;
-    int64_t rows = m->images - shard * DG_CACHE_SHARD < DG_CACHE_SHARD ? m->images - shard * DG_CACHE_SHARD : DG_CACHE_SHARD;
+    int64_t rows = m->images - shard * DG_CACHE_SHARD < DG_CACHE_SHARD ? m->images - shard * DG_CACHE_SHARD
+                                                                       : DG_CACHE_SHARD;
     size_t n = (size_t)m->views * (m->int8 ? 2 : 1);
     dg_st_writer *w = NULL;
     snprintf(path, sizeof path, "%s/tokens-%05lld.safetensors", m->dir, (long long)shard);
@@ -161,7 +174,12 @@ static dg_status one_shard(maker *m, int64_t shard, dg_error *err)
     for (size_t i = 0; s == DG_OK && i < n; i++) {
         bool scale = m->int8 && i % 2;
         snprintf(names[i], sizeof names[i], "view.%zu%s", m->int8 ? i / 2 : i, scale ? ".scale" : "");
-        tensors[i] = (dg_st_tensor){names[i], scale ? DG_STORED_F32 : m->int8 ? DG_STORED_I8 : DG_STORED_BF16, scale ? 2 : 3, {rows, m->tokens, m->width}};
+        tensors[i] = (dg_st_tensor){names[i],
+                                    scale     ? DG_STORED_F32
+                                    : m->int8 ? DG_STORED_I8
+                                              : DG_STORED_BF16,
+                                    scale ? 2 : 3,
+                                    {rows, m->tokens, m->width}};
         if (scale) tensors[i].dims[2] = 0;
     }
     if (s == DG_OK) s = dg_st_create(path, tensors, n, NULL, 0, &w, err);
@@ -199,7 +217,9 @@ static dg_status write_header(const maker *m, dg_error *err)
     dg_status s = key && !row.failed ? dg_str_check(&text, err) : dg_fail(err, DG_ERR_NOMEM, "out of memory");
     if (s == DG_OK && dg_path_is_file(path)) {
         s = dg_file_read(path, 1 << 20, &old, &size, err);
-        if (s == DG_OK && strcmp(old, text.text) != 0) s = dg_fail(err, DG_ERR_MISMATCH, "'%s' is a token cache of another recipe: take another folder", m->dir);
+        if (s == DG_OK && strcmp(old, text.text) != 0)
+            s = dg_fail(err, DG_ERR_MISMATCH, "'%s' is a token cache of another recipe: take another folder",
+                        m->dir);
     } else if (s == DG_OK) {
         s = dg_file_write_atomic(path, text.text, text.length, err);
     }
@@ -211,7 +231,8 @@ static dg_status write_header(const maker *m, dg_error *err)
 }
 
 dg_status dg_token_cache_make(const dg_parts *parts, const char *dir, bool int8,
-                              void (*progress)(void *user, int64_t done, int64_t total), void *user, dg_error *err)
+                              void (*progress)(void *user, int64_t done, int64_t total), void *user,
+                              dg_error *err)
 {
     maker m = {.parts = parts, .dir = dir, .int8 = int8, .progress = progress, .user = user};
     dg_status s = set_up(&m, err);

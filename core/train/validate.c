@@ -14,12 +14,15 @@ static dg_status read_best(const char *run_dir, double *best, dg_error *err)
     dg_status s = path ? DG_OK : dg_fail(err, DG_ERR_NOMEM, "out of memory");
     *best = -1;
     if (s == DG_OK && dg_path_is_file(path)) s = dg_file_read(path, (size_t)1 << 30, &bytes, &size, err);
-    for (char *at = bytes, *end; s == DG_OK && at && (end = memchr(at, '\n', (size_t)(bytes + size - at))); at = end + 1) {
+    for (char *at = bytes, *end; s == DG_OK && at && (end = memchr(at, '\n', (size_t)(bytes + size - at)));
+         at = end + 1) {
         dg_arena arena = {0};
         const dg_json *row, *v;
         s = dg_json_parse(at, (size_t)(end - at), path, &arena, &row, err);
         v = s == DG_OK ? dg_json_get(row, "val_top1") : NULL;
-        double top1 = v && v->type == DG_JSON_INT ? (double)v->v.integer : v && v->type == DG_JSON_FLOAT ? v->v.number : -1;
+        double top1 = v && v->type == DG_JSON_INT     ? (double)v->v.integer
+                      : v && v->type == DG_JSON_FLOAT ? v->v.number
+                                                      : -1;
         if (top1 > *best) *best = top1;
         dg_arena_free(&arena);
     }
@@ -28,8 +31,9 @@ static dg_status read_best(const char *run_dir, double *best, dg_error *err)
     return s;
 }
 
-dg_status dg_validation_open(const dg_parts *parts, const dg_finetune *f, const dg_run_plan *plan, const dg_source *training,
-                             const dg_state *state, const char *run_dir, dg_validation *v, dg_error *err)
+dg_status dg_validation_open(const dg_parts *parts, const dg_finetune *f, const dg_run_plan *plan,
+                             const dg_source *training, const dg_state *state, const char *run_dir,
+                             dg_validation *v, dg_error *err)
 {
     char cache[1100];
     int64_t batch = dg_recipe_int(parts->recipe, "finetune.evaluate_batch");
@@ -53,8 +57,9 @@ void dg_validation_close(dg_validation *v)
     memset(v, 0, sizeof *v);
 }
 
-dg_status dg_validation_step(dg_validation *v, bool last, const dg_progress *progress, double epoch, const dg_state *state,
-                             const dg_tensor_entry *entries, size_t n, dg_journal *journal, dg_error *err)
+dg_status dg_validation_step(dg_validation *v, bool last, const dg_progress *progress, double epoch,
+                             const dg_state *state, const dg_tensor_entry *entries, size_t n,
+                             dg_journal *journal, dg_error *err)
 {
     dg_eval_result r;
     if (!v->source || (progress->step % v->every != 0 && !last)) return DG_OK;

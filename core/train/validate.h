@@ -18,15 +18,17 @@ typedef struct dg_validation {
     char best_path[1100];
 } dg_validation;
 
-/* Opens the validation data and program. For a resume `best` is taken from the run's metrics.jsonl, which has been cut
- * to the checkpoint's length before. */
-dg_status dg_validation_open(const dg_parts *parts, const dg_finetune *f, const dg_run_plan *plan, const dg_source *training,
-                             const dg_state *state, const char *run_dir, dg_validation *v, dg_error *err);
+/* Opens the validation data and program. For a resume `best` is taken from the run's metrics.jsonl, which has
+ * been cut to the checkpoint's length before. */
+dg_status dg_validation_open(const dg_parts *parts, const dg_finetune *f, const dg_run_plan *plan,
+                             const dg_source *training, const dg_state *state, const char *run_dir,
+                             dg_validation *v, dg_error *err);
 void dg_validation_close(dg_validation *v);
 
-/* After `progress->step`: evaluates if it is time (or `last`), writes the row, and keeps RUN/best.safetensors when it is
- * the best so far. */
-dg_status dg_validation_step(dg_validation *v, bool last, const dg_progress *progress, double epoch, const dg_state *state,
-                             const dg_tensor_entry *entries, size_t n, dg_journal *journal, dg_error *err);
+/* After `progress->step`: evaluates if it is time (or `last`), writes the row, and keeps RUN/best.safetensors
+ * when it is the best so far. */
+dg_status dg_validation_step(dg_validation *v, bool last, const dg_progress *progress, double epoch,
+                             const dg_state *state, const dg_tensor_entry *entries, size_t n,
+                             dg_journal *journal, dg_error *err);
 
 #endif

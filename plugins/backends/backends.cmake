@@ -23,6 +23,7 @@ foreach(isa ${cpu_isas})
   target_link_libraries(cpu-kernels-${isa} PRIVATE digpt-sdk)
   target_compile_definitions(cpu-kernels-${isa} PRIVATE DG_CPU_ISA=${isa})
   target_compile_options(cpu-kernels-${isa} PRIVATE -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-simd
+    $<$<C_COMPILER_ID:Clang>:-Wno-pass-failed>
                          ${cpu_flags_${isa}})
   target_link_libraries(backends-cpu PRIVATE $<TARGET_OBJECTS:cpu-kernels-${isa}>)
 endforeach()

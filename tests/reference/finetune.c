@@ -1,5 +1,5 @@
-/* finetune.c - fixture B: a fine-tuning step: logits, loss of soft targets, gradients, two AdamW steps with layer-wise
- * learning rates. */
+/* finetune.c - fixture B: a fine-tuning step: logits, loss of soft targets, gradients, two AdamW steps with
+ * layer-wise learning rates. */
 #include "reference.h"
 
 #include <math.h>
@@ -14,7 +14,8 @@ typedef struct fixture {
     int steps;
 } fixture;
 
-/* The recorded table of every parameter's learning-rate scale and weight decay, against the program's adamw nodes. */
+/* The recorded table of every parameter's learning-rate scale and weight decay, against the program's adamw
+ * nodes. */
 static void check_groups(fixture *f)
 {
     const dg_json *table = dg_json_get(f->json, "per_param_lr_scale_and_weight_decay");
@@ -29,7 +30,8 @@ static void check_groups(fixture *f)
         const dg_json *scale = row ? row->v.first : NULL;
         if (!scale) continue;
         double want = scale->type == DG_JSON_INT ? (double)scale->v.integer : scale->v.number;
-        double decay = scale->next->type == DG_JSON_INT ? (double)scale->next->v.integer : scale->next->v.number;
+        double decay =
+            scale->next->type == DG_JSON_INT ? (double)scale->next->v.integer : scale->next->v.number;
         worst = fmax(worst, fabs(dg_attr_float(n->attrs, n->n_attrs, "lr_scale") - want));
         worst = fmax(worst, fabs(dg_attr_float(n->attrs, n->n_attrs, "decay") - decay));
         found++;
@@ -43,8 +45,10 @@ static void check_first(fixture *f)
 {
     int64_t n, m;
     const float *want = ref_tensor(f->r, f->io, "logits", &n), *have = session_output(&f->s, "logits", &m);
-    if (f->r->compute == DG_F32 && want && have && n == m) ref_compare(f->r, "B logits", have, want, n, ref_tolerance(f->json, "logits", 3e-6));
-    if (f->r->compute == DG_F32) ref_activations(f->r, &f->s, "B", f->io, "act.", ref_tolerance(f->json, "activations", 2e-5));
+    if (f->r->compute == DG_F32 && want && have && n == m)
+        ref_compare(f->r, "B logits", have, want, n, ref_tolerance(f->json, "logits", 3e-6));
+    if (f->r->compute == DG_F32)
+        ref_activations(f->r, &f->s, "B", f->io, "act.", ref_tolerance(f->json, "activations", 2e-5));
     dg_weights *grads = ref_open(f->r, "B_grads.safetensors");
     if (grads) ref_gradients(f->r, &f->s, "B", grads, ref_tolerance(f->json, "gradients", 2e-5));
     dg_weights_close(grads);
@@ -84,7 +88,8 @@ static void give_inputs(fixture *f)
 {
     int64_t n, m;
     dg_weights *a = ref_open(f->r, "A_io.safetensors");
-    const float *pixels = a ? ref_tensor(f->r, a, "input_u8", &n) : NULL, *labels = ref_tensor(f->r, f->io, "labels", &m);
+    const float *pixels = a ? ref_tensor(f->r, a, "input_u8", &n) : NULL,
+                *labels = ref_tensor(f->r, f->io, "labels", &m);
     uint8_t *image = dg_inputs_buffer(&f->s.inputs, "image");
     int32_t *label = dg_inputs_buffer(&f->s.inputs, "label");
     float *mix = dg_inputs_buffer(&f->s.inputs, "mix");
@@ -99,19 +104,27 @@ void ref_finetune(reference *r, const dg_json *json)
 {
     fixture f = {.r = r, .json = json, .io = ref_open(r, "B_io.safetensors")};
     const char *weights = ref_expand(r, "B_weights.safetensors", "");
-    const dg_json *c = dg_json_get(json, "config"), *hyper = dg_json_get(json, "hyper"), *betas = dg_json_get(hyper, "betas");
+    const dg_json *c = dg_json_get(json, "config"), *hyper = dg_json_get(json, "hyper"),
+                  *betas = dg_json_get(hyper, "betas");
     dg_error err = DG_ERROR_INIT;
     char recipe[1024];
     if (!f.io || !weights) return;
     f.lr = ref_number(hyper, "lr", 1e-3);
     f.steps = (int)ref_number(hyper, "steps", 2);
-    f.optimizer = (dg_optimizer){betas->v.first->v.number, betas->v.first->next->v.number, ref_number(hyper, "eps", 1e-8),
-                                 ref_number(hyper, "wd", 0.05), 0, ref_number(hyper, "layer_decay", 0.65)};
+    f.optimizer = (dg_optimizer){betas->v.first->v.number,
+                                 betas->v.first->next->v.number,
+                                 ref_number(hyper, "eps", 1e-8),
+                                 ref_number(hyper, "wd", 0.05),
+                                 0,
+                                 ref_number(hyper, "layer_decay", 0.65)};
     snprintf(recipe, sizeof recipe,
              "task: finetune\ndata: {source: synthetic, image_size: 224, batch: 2}\n"
-             "model: {name: digpt, size: free, width: %d, depth: %d, heads: %d}\nbackend: {name: %s}\ntrain: {init_from: '%s'}\n",
-             (int)ref_number(c, "embed", 0), (int)ref_number(c, "depth", 4), (int)ref_number(c, "heads", 3), r->backend, weights);
-    dg_classify_spec classify = {.classes = (int64_t)ref_number(c, "classes", 10), .smoothing = 0.1, .head_std = 2e-5, .mix = true};
+             "model: {name: digpt, size: free, width: %d, depth: %d, heads: %d}\nbackend: {name: %s}\ntrain: "
+             "{init_from: '%s'}\n",
+             (int)ref_number(c, "embed", 0), (int)ref_number(c, "depth", 4), (int)ref_number(c, "heads", 3),
+             r->backend, weights);
+    dg_classify_spec classify = {
+        .classes = (int64_t)ref_number(c, "classes", 10), .smoothing = 0.1, .head_std = 2e-5, .mix = true};
     dg_status s = session_open(r, recipe, &f.optimizer, &classify, 2, &f.s, &err);
     if (s == DG_OK) give_inputs(&f);
     if (s == DG_OK) s = run_steps(&f, &err);

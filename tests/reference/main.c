@@ -18,8 +18,8 @@ static const struct {
     char letter;
     void (*check)(reference *r, const dg_json *fixture);
 } checks[] = {
-    {'A', ref_pretrain}, {'B', ref_finetune},  {'C', ref_clip}, {'D', ref_images}, {'E', ref_schedules},
-    {'F', ref_positions}, {'G', ref_mae},  {'H', ref_mini},
+    {'A', ref_pretrain},  {'B', ref_finetune},  {'C', ref_clip}, {'D', ref_images},
+    {'E', ref_schedules}, {'F', ref_positions}, {'G', ref_mae},  {'H', ref_mini},
 };
 
 static bool parse(int argc, char **argv, reference *r, const char **only)

@@ -105,8 +105,12 @@ static void read_hyper(fixture *f)
     const dg_json *hyper = dg_json_get(f->json, "hyper"), *betas = dg_json_get(hyper, "betas");
     f->lr = ref_number(hyper, "lr", 1e-3);
     f->steps = (int)ref_number(hyper, "steps", 3);
-    f->optimizer = (dg_optimizer){betas->v.first->v.number, betas->v.first->next->v.number,
-                                  ref_number(hyper, "eps", 1e-8), ref_number(hyper, "wd", 0.05), 0, 1};
+    f->optimizer = (dg_optimizer){betas->v.first->v.number,
+                                  betas->v.first->next->v.number,
+                                  ref_number(hyper, "eps", 1e-8),
+                                  ref_number(hyper, "wd", 0.05),
+                                  0,
+                                  1};
 }
 
 static void common_recipe(const fixture *f, const char *tokenizer, const char *weights, char *out,
@@ -135,7 +139,8 @@ static void check_pretrain(fixture *f)
         check_output(f, "loss_tokens.next", "ar_loss_tokens", "per-token losses");
         check_output(f, "loss_tokens.visible", "kd_loss_tokens", "per-token losses");
         dg_weights *acts = ref_open(f->r, "A_acts.safetensors");
-        if (acts) ref_activations(f->r, &f->s, f->name, acts, "act.", ref_tolerance(f->json, "activations", 2e-5));
+        if (acts)
+            ref_activations(f->r, &f->s, f->name, acts, "act.", ref_tolerance(f->json, "activations", 2e-5));
         dg_weights_close(acts);
     }
     dg_weights *grads = ref_open(f->r, "A_grads.safetensors");
@@ -173,7 +178,8 @@ void ref_pretrain(reference *r, const dg_json *json)
 
 static void check_mini(fixture *f)
 {
-    if (f->r->compute == DG_F32) ref_activations(f->r, &f->s, f->name, f->io, "", ref_tolerance(f->json, "predictions", 5e-6));
+    if (f->r->compute == DG_F32)
+        ref_activations(f->r, &f->s, f->name, f->io, "", ref_tolerance(f->json, "predictions", 5e-6));
     dg_weights *grads = ref_open(f->r, "H_grads_full.safetensors");
     if (grads) ref_gradients(f->r, &f->s, f->name, grads, ref_tolerance(f->json, "grads full", 7e-5));
     dg_weights_close(grads);

@@ -141,8 +141,8 @@ void ref_after(reference *r, const session *s, const char *fixture, const dg_wei
     ref_verdict(r, title, count ? sum / (double)count : 1, 1e-4);
 }
 
-void ref_activations(reference *r, const session *s, const char *fixture, const dg_weights *acts, const char *prefix,
-                     double tol)
+void ref_activations(reference *r, const session *s, const char *fixture, const dg_weights *acts,
+                     const char *prefix, double tol)
 {
     double worst = 0;
     char title[160], worst_name[128] = "", name[128];
