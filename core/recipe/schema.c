@@ -44,11 +44,17 @@ static const dg_param_spec data[] = {
                   "share of the image's area that a crop takes, least and most", 1e-6, 1, 2, 2),
     DG_PARAM_LIST(FLOATS, "crop_ratio", "[0.75, 1.3333333333333333]", "",
                   "width / height of a crop, least and most", 0.01, 100, 2, 2),
+    DG_PARAM(FLOAT, "eval_crop", "0.875", "", "evaluation: side of the central crop over the side that an image is resized to",
+             0.05, 1, NULL),
     DG_PARAM(FLOAT, "flip", "0.5", "", "probability of a horizontal flip", 0, 1, NULL),
     DG_PARAM(CHOICE, "decode", "exact", "", "exact: the whole image, as Pillow; fast: scaled while decoding",
              0, 0, decoders),
     DG_PARAM(CHOICE, "on_bad_image", "skip", "", "an image that cannot be read: take the next one, or stop",
              0, 0, on_bad_image),
+    DG_PARAM(INT, "caption_length", "0", "tokens", "length of captions for models that read them; 0: not read", 0,
+             4096, NULL),
+    DG_PARAM(PATH, "vocabulary", "", "", "words of captions, one a line; not set: made from the captions", 0, 0, NULL),
+    DG_PARAM(INT, "vocabulary_size", "4096", "words", "most words of a vocabulary that is made", 8, 1 << 24, NULL),
     DG_PARAM(INT, "synthetic_images", "10000", "images", "source synthetic: how many there are", 1, 1e12,
              NULL),
     DG_PARAM(INT, "synthetic_val_images", "1000", "images", "source synthetic: how many others to evaluate on", 1,
@@ -77,6 +83,11 @@ static const dg_param_spec train[] = {
     DG_PARAM(INT, "keep_every", "", "steps", "checkpoints at multiples of this are kept for good", 1, 1e12,
              NULL),
     DG_PARAM(PATH, "init_from", "", "", "weights to start from: a checkpoint or a weights file", 0, 0, NULL),
+    DG_PARAM(INT, "probe_every", "", "epochs",
+             "task pretrain: between two looks at the features: neighbours (section knn), effective rank, spread", 1, 1000000,
+             NULL),
+    DG_PARAM(INT, "probe_limit", "5000", "images", "of each data that such a look takes, drawn by the seed; 0: all", 0, 1e12,
+             NULL),
 };
 
 static const dg_param_spec optimizer[] = {
@@ -125,12 +136,51 @@ static const dg_param_spec finetune[] = {
     DG_PARAM(INT, "evaluate_batch", "0", "images", "batch of an evaluation; 0: data.batch", 0, 65536, NULL),
 };
 
+/* Which features, for both sections. */
+#define FEATURE_ROWS                                                                                         \
+    DG_PARAM(INT, "layer", "0", "blocks", "features after so many blocks; 0: after all", 0, 1024, NULL),     \
+        DG_PARAM(CHOICE, "pool", "mean", "", "mean of the patch tokens, or the class token", 0, 0, pools),   \
+        DG_PARAM(BOOL, "norm", "true", "", "the encoder's last norm before that; without weights if it has none", 0, 0, NULL), \
+        DG_PARAM(BOOL, "cache", "true", "", "keep features in the run's folder", 0, 0, NULL)
+
+/* Defaults are DINO's. */
+static const dg_param_spec knn[] = {
+    DG_PARAM_LIST(INTS, "k", "[10, 20]", "images", "how many of the nearest training images vote", 1, 65536, 1, 8),
+    DG_PARAM(FLOAT, "temperature", "0.07", "", "a vote is exp(cosine / temperature)", 1e-4, 1e4, NULL),
+    FEATURE_ROWS,
+};
+
+static const char *const probe_optimizers[] = {"sgd", "lars", NULL};
+
+/* Defaults are MAE's, but for its batch of 16384 and its optimizer, lars. */
+static const dg_param_spec probe[] = {
+    DG_PARAM(INT, "epochs", "90", "epochs", "length of the training", 1, 1000000, NULL),
+    DG_PARAM(INT, "batch", "256", "images", "features a step; never more than there are", 2, 65536, NULL),
+    DG_PARAM_LIST(FLOATS, "base_lr", "[0.1]", "", "learning rates for a batch of 256; several are trained side by side", 0, INFINITY, 1, 16),
+    DG_PARAM(FLOAT, "warmup_epochs", "10", "epochs", "linear warm-up; a cosine to 0 follows", 0, 1000000, NULL),
+    DG_PARAM(CHOICE, "optimizer", "sgd", "", "sgd: with momentum; lars: scaled by the weights' norm besides, for large batches", 0, 0,
+             probe_optimizers),
+    DG_PARAM(FLOAT, "momentum", "0.9", "", "of either", 0, 0.9999999, NULL),
+    FEATURE_ROWS,
+};
+
+static void check_probe(const dg_recipe *r, dg_diagnostics *diags)
+{
+    double warmup = dg_recipe_float(r, "probe.warmup_epochs"), epochs = (double)dg_recipe_int(r, "probe.epochs");
+    if (warmup >= epochs)
+        dg_diagnose(diags, DG_SEVERITY_ERROR, dg_recipe_where(r, "probe.warmup_epochs"),
+                    "probe.warmup_epochs: %.10g leaves nothing of the %.10g epochs", warmup, epochs);
+}
+
 static void check_top(const dg_recipe *r, dg_diagnostics *diags)
 {
     const char *task = dg_recipe_string(r, "task");
-    if (strcmp(task, "pretrain") != 0 && strcmp(task, "finetune") != 0)
+    if (strcmp(task, "evaluate") == 0)
         dg_diagnose(diags, DG_SEVERITY_ERROR, dg_recipe_where(r, "task"),
-                    "task: '%s' is not there yet in this version; 'pretrain' and 'finetune' are", task);
+                    "task: a run is evaluated with its own recipe: digpt eval RUN");
+    if (strcmp(task, "segment") == 0)
+        dg_diagnose(diags, DG_SEVERITY_ERROR, dg_recipe_where(r, "task"),
+                    "task: 'segment' is not there yet in this version; pretrain, finetune, probe and knn are");
 }
 
 /* Two numbers, the least and the most. */
@@ -170,6 +220,8 @@ static const dg_section sections[] = {
     {"backend", "what runs the program", NULL, 0, false, "cpu", NULL},
     {"train", "length, precision, logs and checkpoints of the run", ROWS(train), false, NULL, NULL},
     {"finetune", "classification on the encoder; task finetune", ROWS(finetune), false, NULL, NULL},
+    {"knn", "nearest neighbours; task knn, and train.probe_every", ROWS(knn), false, NULL, NULL},
+    {"probe", "a linear classifier on frozen features; task probe", ROWS(probe), false, NULL, check_probe},
     {"optimizer", "how weights are updated", ROWS(optimizer), false, NULL, NULL},
 };
 

@@ -85,7 +85,7 @@ dg_status dg_dataset_open_validation(const dg_recipe *r, const char *cache_dir, 
         return DG_OK;
     else
         s = open_files(r, "data.val_path", cache_dir, source, err);
-    if (s == DG_OK) s = same_classes(training, *source, err);
+    if (s == DG_OK && training) s = same_classes(training, *source, err);
     if (s != DG_OK) {
         dg_source_close(*source);
         *source = NULL;
@@ -125,6 +125,7 @@ dg_loader_config dg_dataset_config(const dg_parts *p, int64_t first, int64_t las
     pair = dg_recipe_floats(r, "data.crop_ratio", &n);
     if (pair && n == 2) memcpy(c.ratio, pair, sizeof c.ratio);
     c.flip = dg_recipe_float(r, "data.flip");
+    c.captions = dg_recipe_int(r, "data.caption_length") > 0;
     c.on_bad = strcmp(dg_recipe_string(r, "data.on_bad_image"), "fail") == 0 ? DG_BAD_FAIL : DG_BAD_SKIP;
     c.threads = (int32_t)dg_recipe_int(r, "data.workers");
     if (c.threads == 0) c.threads = usable_processors();

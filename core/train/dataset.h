@@ -9,7 +9,7 @@
 dg_status dg_dataset_open(const dg_recipe *recipe, const char *cache_dir, dg_source **source, dg_error *err);
 
 /* The data to evaluate on: data.val_path, or other rendered shapes; *source NULL when the recipe has none. Its classes
- * must be the training source's. */
+ * must be the training source's; training NULL: they are not compared. */
 dg_status dg_dataset_open_validation(const dg_recipe *recipe, const char *cache_dir, const dg_source *training,
                                      dg_source **source, dg_error *err);
 

@@ -42,6 +42,7 @@ dg_loader_config dg_evaluation_config(const dg_parts *parts, int64_t batch)
     c.batch = (int32_t)batch;
     c.shuffle = c.drop_last = false;
     c.augment = DG_AUGMENT_CENTRE;
+    c.fraction = dg_recipe_float(parts->recipe, "data.eval_crop");
     c.second_height = c.second_width = 0;
     return c;
 }
@@ -56,27 +57,35 @@ static double cross_entropy(const float *x, int64_t n, int32_t label)
     return log(sum) + most - x[label];
 }
 
-/* How many classes stand before the label; of equal logits the smaller class comes first. */
-static int64_t rank_of(const float *x, int64_t n, int32_t label)
+int64_t dg_rank_of(const float *x, int64_t n, int32_t label)
 {
     int64_t before = 0;
+    if (isnan(x[label])) return n;
     for (int64_t i = 0; i < n; i++) before += x[i] > x[label] || (x[i] == x[label] && i < label);
     return before;
+}
+
+/* The class of a place of the batch. */
+static dg_status class_of(const dg_evaluator *e, const dg_batch *b, int32_t place, int32_t *label, dg_error *err)
+{
+    int32_t given = b->labels[place];
+    *label = e->class_of && given >= 0 && given < e->n_class_of ? e->class_of[given] : given;
+    if (given < 0) return dg_fail(err, DG_ERR_MISMATCH, "sample %lld has no label", (long long)b->ids[place]);
+    if ((!e->class_of || given < e->n_class_of) && *label >= 0 && *label < e->classes) return DG_OK;
+    return dg_fail(err, DG_ERR_MISMATCH, "sample %lld has the label %d; the model has the classes 0 to %lld", (long long)b->ids[place], given,
+                   (long long)e->classes - 1);
 }
 
 static dg_status count_batch(dg_evaluator *e, const dg_batch *b, dg_eval_sink sink, void *user,
                              dg_eval_result *out, dg_error *err)
 {
     for (int32_t i = 0; i < b->size; i++) {
-        int32_t label = b->labels[i];
+        int32_t label;
         if (b->valid[i] == 0) continue;
-        if (label < 0 || label >= e->classes)
-            return dg_fail(err, DG_ERR_MISMATCH,
-                           "sample %lld has the label %d; the model has the classes 0 to %lld",
-                           (long long)b->ids[i], label, (long long)e->classes - 1);
+        DG_TRY(class_of(e, b, i, &label, err));
         const float *x = e->logits + (int64_t)i * e->classes;
         double loss = cross_entropy(x, e->classes, label);
-        int64_t rank = rank_of(x, e->classes, label);
+        int64_t rank = dg_rank_of(x, e->classes, label);
         out->images++;
         out->loss += loss;
         out->top1 += rank < 1;

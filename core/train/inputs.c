@@ -2,6 +2,7 @@
 #include "inputs.h"
 
 #include "base/mem.h"
+#include "data/text.h"
 #include "train/token_cache.h"
 
 static const char model_prefix[] = "model.";
@@ -76,6 +77,14 @@ static dg_status fill_model(dg_inputs *in, uint32_t k, const dg_batch *batch, dg
     return DG_OK;
 }
 
+/* i32 [batch, length]: every sample's caption in the ids of the vocabulary. */
+static void fill_captions(dg_inputs *in, uint32_t k, const dg_batch *batch)
+{
+    int64_t length = in->type[k].dims[1];
+    for (int32_t i = 0; i < batch->size; i++)
+        dg_vocabulary_encode(in->parts->vocabulary, batch->captions[i], (int32_t *)in->own[k] + i * length, length);
+}
+
 dg_status dg_inputs_fill(dg_inputs *in, const dg_batch *batch, const float scalars[3], dg_error *err)
 {
     for (uint32_t k = 0; k < in->n; k++) {
@@ -92,6 +101,8 @@ dg_status dg_inputs_fill(dg_inputs *in, const dg_batch *batch, const float scala
             in->data[k] = from;
         } else if (batch && strncmp(name, model_prefix, sizeof model_prefix - 1) == 0) {
             DG_TRY(fill_model(in, k, batch, err));
+        } else if (batch && batch->captions && in->parts->vocabulary && strcmp(name, "caption") == 0) {
+            fill_captions(in, k, batch);
         } else if (batch && in->parts->cache && strcmp(name, "tokens") == 0) {
             DG_TRY(dg_token_cache_fill(in->parts->cache, batch, in->own[k], err));
         } else if (batch && in->fill) {

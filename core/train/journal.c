@@ -223,6 +223,28 @@ dg_status dg_journal_evaluation(dg_journal *j, int64_t step, double epoch, doubl
     return dg_events_flush(j->events, err);
 }
 
+dg_status dg_journal_probe(dg_journal *j, int64_t step, double epoch, const dg_named_number *v, size_t n, dg_error *err)
+{
+    dg_str row = {0}, line = {0};
+    char tag[96];
+    double t = now(CLOCK_REALTIME);
+    dg_row_int(&row, "step", step);
+    dg_row_number(&row, "epoch", epoch);
+    for (size_t i = 0; i < n; i++) {
+        dg_row_number(&row, v[i].name, v[i].value);
+        dg_str_printf(&line, "%s%s %.4g", i ? ", " : "", v[i].name, v[i].value);
+    }
+    dg_status s = dg_jsonl_append(j->metrics, &row, err);
+    for (size_t i = 0; i < n && s == DG_OK; i++) {
+        snprintf(tag, sizeof tag, "probe/%s", v[i].name);
+        s = dg_events_scalar(j->events, tag, step, t, (float)v[i].value, err);
+    }
+    if (s == DG_OK) dg_logf(DG_LOG_INFO, "probed after step %lld: %s", (long long)step, line.text ? line.text : "");
+    dg_str_free(&row);
+    dg_str_free(&line);
+    return s == DG_OK ? dg_events_flush(j->events, err) : s;
+}
+
 dg_status dg_journal_sync(dg_journal *j, uint64_t *metrics_length, uint64_t *timings_length, dg_error *err)
 {
     DG_TRY(dg_jsonl_sync(j->metrics, err));

@@ -17,6 +17,7 @@ typedef struct dg_parts {
     struct dg_token_cache *cache;                 /* where the tokens come from instead of a tokenizer, or NULL */
     int64_t image_h, image_w;
     uint64_t seed;
+    const struct dg_vocabulary *vocabulary; /* of captions; set by whoever opened the data; not owned */
 } dg_parts;
 
 /* err->key names the recipe key to blame. `with_backend` false: for commands that only look at the model. */

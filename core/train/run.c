@@ -9,12 +9,15 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "train/captions.h"
 #include "train/checkpoint.h"
 #include "train/dataset.h"
 #include "train/finetune.h"
 #include "train/inputs.h"
 #include "train/journal.h"
 #include "train/not_finite.h"
+#include "train/probe_task.h"
+#include "train/probe_watch.h"
 #include "train/report.h"
 #include "train/rundir.h"
 #include "train/schedule.h"
@@ -42,9 +45,11 @@ typedef struct run {
     dg_parts parts;
     dg_run_plan plan;
     dg_source *source;
+    dg_vocabulary *vocabulary; /* NULL: captions are not read */
     bool finetuning; /* the task is finetune: */
     dg_finetune finetune;
     dg_validation validation;
+    dg_probe_watch watch; /* of the task pretrain: */
     dg_step step;
     dg_state state;
     dg_tensor_entry *entries;
@@ -194,6 +199,8 @@ static dg_status set_up(run *r, const dg_recipe *recipe, const dg_registry *regi
     snprintf(cache, sizeof cache, "%s/index", r->dir);
     DG_TRY(dg_dataset_open(recipe, cache, &r->source, err));
     DG_TRY(dg_run_make_plan(&r->parts, dg_source_count(r->source), &r->plan, err));
+    DG_TRY(dg_captions_open(recipe, r->source, r->dir, &r->vocabulary, err));
+    r->parts.vocabulary = r->vocabulary;
     dg_status s = find_checkpoint(r, &checkpoint, &then, err);
     if (s == DG_OK) s = build(r, checkpoint, &then, err);
     dg_free(checkpoint);
@@ -206,7 +213,8 @@ static dg_status set_up(run *r, const dg_recipe *recipe, const dg_registry *regi
     announce(r);
     DG_TRY(dg_journal_open(r->dir, &r->step, r->progress.step, r->plan.steps, r->progress.metrics_length,
                            r->progress.timings_length, &r->journal, err));
-    if (!r->finetuning) return DG_OK;
+    if (!r->finetuning)
+        return dg_probe_watch_open(&r->parts, &r->plan, r->source, r->step.forward, &r->state, r->dir, &r->watch, err);
     return dg_validation_open(&r->parts, &r->finetune, &r->plan, r->source, &r->state, r->dir, &r->validation, err);
 }
 
@@ -216,6 +224,7 @@ static void tear_down(run *r)
     dg_journal_close(r->journal);
     dg_loader_close(r->loader);
     dg_validation_close(&r->validation);
+    dg_probe_watch_close(&r->watch);
     if (r->train) b->release(r->train);
     if (r->apply) b->release(r->apply);
     dg_inputs_close(&r->inputs);
@@ -224,6 +233,7 @@ static void tear_down(run *r)
     dg_free(r->entries);
     dg_step_destroy(&r->step);
     dg_source_close(r->source);
+    dg_vocabulary_free(r->vocabulary);
     dg_parts_close(&r->parts);
     dg_progress_free(&r->progress);
     dg_rundir_unlock(&r->lock);
@@ -372,6 +382,7 @@ static dg_status loop(run *r, dg_run_result *result, dg_error *err)
         if (r->progress.step % log_every == 0 || last) DG_TRY(log_step(r, lr, err));
         dg_journal_tick(r->journal, r->progress.step, (double)r->losses[0],
                         r->plan.batch * r->plan.accumulate);
+        DG_TRY(dg_probe_watch_step(&r->watch, last, r->progress.step, epoch_of(r), r->journal, err));
         if (r->finetuning)
             DG_TRY(dg_validation_step(&r->validation, last, &r->progress, epoch_of(r), &r->state, r->entries,
                                       r->n_entries, r->journal, err));
@@ -384,6 +395,7 @@ static dg_status loop(run *r, dg_run_result *result, dg_error *err)
 dg_status dg_run_train(const dg_recipe *recipe, const dg_registry *registry, const dg_run_options *options,
                           dg_run_result *result, dg_error *err)
 {
+    if (dg_is_probe_task(recipe)) return dg_probe_task(recipe, registry, options, result, err);
     run *r = dg_calloc(1, sizeof *r);
     if (!r) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
     r->options = options;

@@ -19,6 +19,7 @@ typedef struct dg_run_result {
     int64_t total;
     double loss;  /* of the last logged step */
     bool stopped; /* by a signal or the time limit, with a checkpoint: resume to go on */
+    char summary[2048]; /* tasks knn and probe: what came out, for people; lines */
 } dg_run_result;
 
 /* Trains. Errors name the recipe's key where one is to blame. A folder that holds a run already is refused

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "io/jsonl.h"
+#include "train/classes.h"
 
 dg_status dg_rundir_path(const dg_recipe *recipe, const char *dir, char *out, size_t size, dg_error *err)
 {
@@ -82,6 +83,7 @@ dg_status dg_rundir_describe(const char *dir, const dg_parts *parts, const dg_ru
     DG_TRY(write_text(dir, "recipe.yaml", &text, err));
     dg_recipe_print(parts->recipe, true, &text);
     DG_TRY(write_text(dir, "origins.yaml", &text, err));
+    DG_TRY(dg_classes_write(dir, source, err));
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &utc));
     dg_backend_of(parts)->fingerprint(parts->backend.self, fingerprint, sizeof fingerprint);
     dg_row_text(&row, "digpt", DIGPT_VERSION);
@@ -105,6 +107,23 @@ dg_status dg_rundir_describe(const char *dir, const dg_parts *parts, const dg_ru
     dg_str_printf(&text, "%s}\n", row.text ? row.text : "{");
     dg_str_free(&row);
     return write_text(dir, "run.json", &text, err);
+}
+
+dg_status dg_rundir_weights(const char *dir, bool best, char **path, dg_error *err)
+{
+    dg_progress progress = {0};
+    char *newest = NULL;
+    *path = dg_path_join(dir, "best.safetensors");
+    if (!*path) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
+    if (best && dg_path_is_file(*path)) return DG_OK;
+    dg_free(*path);
+    *path = NULL;
+    DG_TRY(dg_checkpoint_latest(dir, &newest, &progress, err));
+    dg_progress_free(&progress);
+    if (!newest) return DG_OK;
+    *path = dg_path_join(newest, "model.safetensors");
+    dg_free(newest);
+    return *path ? DG_OK : dg_fail(err, DG_ERR_NOMEM, "out of memory");
 }
 
 static char *hexadecimal(uint64_t x)

@@ -214,7 +214,17 @@ static dg_status write_match(const dg_state *state, const dg_graph *g, const cha
     return s;
 }
 
-dg_status dg_state_init_from(dg_state *state, const dg_graph *forward, const char *path, dg_error *err)
+/* The first wanted tensor that the file lacks, or NULL. */
+static const char *first_missing(const dg_names *names, const dg_wanted *wanted, size_t n, const char *optional)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!names->matches[i].n_parts && !(optional && strncmp(wanted[i].name, optional, strlen(optional)) == 0))
+            return wanted[i].name;
+    return NULL;
+}
+
+static dg_status take_weights(dg_state *state, const dg_graph *forward, const char *path, bool whole, const char *optional,
+                              dg_error *err)
 {
     dg_weights *w = NULL;
     dg_names names = {0};
@@ -232,6 +242,11 @@ dg_status dg_state_init_from(dg_state *state, const dg_graph *forward, const cha
     }
     if (s == DG_OK && names.n_found == 0)
         s = dg_fail_key(err, DG_ERR_MISMATCH, "train.init_from", "'%s' has no tensor of this model", path);
+    const char *missing = s == DG_OK && whole ? first_missing(&names, wanted, n, optional) : NULL;
+    if (missing)
+        s = dg_fail_key(err, DG_ERR_MISMATCH, "train.init_from",
+                        "'%s' has no tensor '%s' (%zu of %zu are missing): it is not a checkpoint of this model and task",
+                        path, missing, names.n_missing, n);
     for (size_t i = 0; i < n && s == DG_OK; i++)
         if (names.matches[i].n_parts) s = write_match(state, forward, wanted[i].name, &names.matches[i], err);
     if (s == DG_OK) {
@@ -244,4 +259,14 @@ dg_status dg_state_init_from(dg_state *state, const dg_graph *forward, const cha
     dg_free(wanted);
     dg_weights_close(w);
     return s;
+}
+
+dg_status dg_state_init_from(dg_state *state, const dg_graph *forward, const char *path, dg_error *err)
+{
+    return take_weights(state, forward, path, false, NULL, err);
+}
+
+dg_status dg_state_load(dg_state *state, const dg_graph *forward, const char *path, const char *optional, dg_error *err)
+{
+    return take_weights(state, forward, path, true, optional, err);
 }

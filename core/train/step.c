@@ -103,8 +103,12 @@ static dg_status build_forward(const dg_parts *p, int64_t batch, uint32_t ranks,
                                dg_error *err)
 {
     dg_value image = declare_image(g, "image", batch, p->image_h, p->image_w);
-    dg_field fields[] = {{"image", image}};
+    dg_field fields[2] = {{"image", image}};
     dg_model_batch in = {(uint32_t)sizeof in, 1, batch, fields, DG_NO_VALUE};
+    int64_t caption = dg_recipe_int(p->recipe, "data.caption_length");
+    if (caption > 0)
+        fields[in.n_fields++] =
+            (dg_field){"caption", dg_input(g, "caption", DG_I32, DG_LIST(batch, caption), DG_PER_SAMPLE)};
     DG_TRY(build_tokens(p, g, batch, image, &in.tokens, err));
     dg_model_output out = {.struct_size = (uint32_t)sizeof out, .loss = DG_NO_VALUE};
     dg_push(g, "model");

@@ -49,3 +49,21 @@ if(DIGPT_PJRT_INCLUDE)
 else()
   message(STATUS "pjrt backend: skipped, no pjrt_c_api.h (run scripts/fetch-pjrt, or set DIGPT_PJRT_INCLUDE)")
 endif()
+
+# ---- cuda: only where NVIDIA's compiler and headers are; needs no device to be built, and none to be loaded
+set(DIGPT_CUDA_ARCHITECTURES "90" CACHE STRING
+    "compute capabilities that kernels are built for, a list such as 80;90;100; the last one also as PTX")
+find_program(DIGPT_NVCC nvcc HINTS /usr/local/cuda/bin DOC "NVIDIA's compiler")
+if(DIGPT_NVCC)
+  get_filename_component(cuda_home ${DIGPT_NVCC} REALPATH)
+  get_filename_component(cuda_home ${cuda_home}/../.. ABSOLUTE)
+  find_path(DIGPT_CUDA_INCLUDE cublasLt.h HINTS ${cuda_home}/include ${cuda_home}/targets/${CMAKE_SYSTEM_PROCESSOR}-linux/include
+            DOC "folder of cuda_runtime_api.h and cublasLt.h")
+  find_library(DIGPT_CUDART_STATIC cudart_static
+               HINTS ${cuda_home}/lib64 ${cuda_home}/lib ${cuda_home}/targets/${CMAKE_SYSTEM_PROCESSOR}-linux/lib)
+endif()
+if(DIGPT_NVCC AND DIGPT_CUDA_INCLUDE AND DIGPT_CUDART_STATIC)
+  include(plugins/backends/cuda/cuda.cmake)
+else()
+  message(STATUS "cuda backend: skipped, no nvcc, cublasLt.h and libcudart_static.a (set DIGPT_NVCC to where nvcc is)")
+endif()

@@ -19,7 +19,7 @@ static void same_bits(const dg_graph *g, int runs)
         for (int k = 0; k < runs; k++) {
             if (k == 0) run_on_numbers(&r);
             /* Further steps go on from what is stored. */
-            void *inputs[64];
+            void *inputs[64] = {0};
             uint32_t n = 0;
             for (uint32_t l = 0; l < r.program->n_leaves && k; l++)
                 if (r.program->leaves[l].kind == DG_LEAF_INPUT)

@@ -300,6 +300,8 @@ static void what_does_not_fit_is_explained(void **state)
                  "remove the tokenizer (made up)");
     assert_string_equal(err.key, "tokenizer");
     ASSERT_FAILS(MAKE(&c, DG_MODEL_INTERFACE, "clip", &env, "patch=3"), DG_ERR_MISMATCH, "patches of 3x3");
+    ASSERT_FAILS(MAKE(&c, DG_MODEL_INTERFACE, "clip", &env, "patch=4", "heads=7"), DG_ERR_INVALID,
+                 "image tower's width 768 cannot be divided among 7");
     ASSERT_FAILS(MAKE(&c, DG_MODEL_INTERFACE, "clip", &env, "patch=4", "text_heads=7"), DG_ERR_INVALID,
                  "text tower's width 512 cannot be divided among 7");
     ASSERT_FAILS(

@@ -61,15 +61,18 @@ static inline DG_UNUSED dg_status dg_encoder_check_heads(const char *part, const
                        (long long)heads);
 }
 
-/* Whether sine-cosine positions exist for `width`. */
-static inline DG_UNUSED dg_status dg_encoder_check_sincos(const char *part, const char *key_width,
-                                                          int64_t width, dg_error *err)
+/* That, and whether sine-cosine positions exist for `width`. */
+static inline DG_UNUSED dg_status dg_encoder_check_sizes(const char *part, const char *key_width,
+                                                         const char *key_heads, int64_t width, int64_t heads,
+                                                         dg_error *err)
 {
-    if (width % 4 == 0) return DG_OK;
-    return dg_fail_key(err, DG_ERR_INVALID, key_width,
-                       "the %s's width %lld is no multiple of 4, which the positions (sine and cosine of row "
-                       "and column) need",
-                       part, (long long)width);
+    if (width % 4)
+        return dg_fail_key(
+            err, DG_ERR_INVALID, key_width,
+            "the %s's width %lld is no multiple of 4, which the positions (sine and cosine of row "
+            "and column) need",
+            part, (long long)width);
+    return dg_encoder_check_heads(part, key_heads, width, heads, err);
 }
 
 /* The width inside an MLP of `width` by the recipe's mlp_ratio. */
@@ -83,7 +86,7 @@ static inline DG_UNUSED dg_status dg_encoder_hidden(const dg_params *params, int
                        ratio->text);
 }
 
-/* Reads the keys above and cuts the image into patches. */
+/* Reads the keys above and cuts the image into patches; whether the width suits the heads is not checked. */
 static inline DG_UNUSED dg_status dg_encoder_read(const dg_host *host, const dg_params *params,
                                                   const dg_model_env *env, dg_encoder *e, dg_error *err)
 {
@@ -103,7 +106,6 @@ static inline DG_UNUSED dg_status dg_encoder_read(const dg_host *host, const dg_
             return dg_fail_key(err, DG_ERR_INVALID, "model.size", "size: free needs model.%s", keys[i]);
     }
     DG_TRY(dg_encoder_hidden(params, e->width, &e->hidden, err));
-    DG_TRY(dg_encoder_check_heads("encoder", "model.heads", e->width, e->heads, err));
     if (!dg_vit_pair(&p[DG_ENCODER_PATCH], e->patch))
         return dg_fail_key(err, DG_ERR_INVALID, "model.patch",
                            "patch takes one number or [height, width], not %zu numbers",

@@ -115,7 +115,7 @@ static dg_value project(const clip *s, const dg_vit *v, dg_value x, const char *
     int64_t width = dg_dim(v->g, x, 1);
     dg_value w =
         dg_vit_leaf(v, name, DG_LIST(width, s->out), dg_init_value(DG_INIT_NORMAL, 1 / sqrt((double)width)));
-    return dg_normalize(v->g, dg_matmul(v->g, x, w, false, false, DG_F32), 0);
+    return dg_normalize(v->g, dg_matmul(v->g, x, w, false, false, DG_F32), 1e-12);
 }
 
 static dg_value image_features(const clip *s, dg_graph *g, dg_value image)

@@ -61,6 +61,7 @@ static dg_status read_text(const dg_params *params, clip *s, dg_error *err)
     }
     s->text.length = p[CONTEXT_LENGTH].v.i;
     s->text.vocabulary = p[VOCABULARY].v.i;
+    DG_TRY(dg_encoder_check_heads("image tower", "model.heads", s->image.width, s->image.heads, err));
     DG_TRY(dg_encoder_check_heads("text tower", "model.text_heads", s->text.width, s->text.heads, err));
     return dg_encoder_hidden(params, s->text.width, &s->text.hidden, err);
 }

@@ -63,7 +63,7 @@ static dg_value targets(const mae *s, dg_graph *g, dg_value tokens)
 dg_status mae_build(void *self, dg_graph *g, const dg_model_batch *batch, dg_model_output *out, dg_error *err)
 {
     const mae *s = self;
-    if (!dg_is_value(batch->tokens))
+    if (!s->target_width)
         return dg_fail_key(
             err, DG_ERR_MISMATCH, "tokenizer",
             "model mae predicts tokens, and the recipe has no tokenizer; add one (pixels, clip, ...)");

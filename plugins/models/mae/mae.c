@@ -26,9 +26,10 @@ static dg_status read_decoder(const dg_params *params, mae *s, dg_error *err)
     s->decoder_depth = p[DECODER_DEPTH].v.i;
     s->decoder_heads = p[DECODER_HEADS].v.i;
     DG_TRY(dg_encoder_hidden(params, s->decoder_width, &s->decoder_hidden, err));
-    DG_TRY(dg_encoder_check_sincos("encoder", "model.width", s->encoder.width, err));
-    DG_TRY(dg_encoder_check_sincos("decoder", "model.decoder_width", s->decoder_width, err));
-    return dg_encoder_check_heads("decoder", "model.decoder_heads", s->decoder_width, s->decoder_heads, err);
+    DG_TRY(dg_encoder_check_sizes("encoder", "model.width", "model.heads", s->encoder.width, s->encoder.heads,
+                                  err));
+    return dg_encoder_check_sizes("decoder", "model.decoder_width", "model.decoder_heads", s->decoder_width,
+                                  s->decoder_heads, err);
 }
 
 static dg_status read_mask(const dg_params *params, mae *s, dg_error *err)
