@@ -47,6 +47,8 @@ static int run(const cli_args *args)
     if (s == DG_OK && result.stopped)
         printf("stopped at step %lld of %lld with a checkpoint; go on with: digpt run ... --resume\n",
                (long long)result.step, (long long)result.total);
+    else if (s == DG_OK && result.summary[0])
+        printf("%sreport: %s/report.html\n", result.summary, result.dir);
     else if (s == DG_OK)
         printf("%lld steps done; report: %s/report.html\n", (long long)result.step, result.dir);
     dg_str_free(&command);

@@ -18,7 +18,8 @@ static dg_status gather(const dg_source *source, dg_vocabulary *v, dg_error *err
     return s;
 }
 
-static dg_status make(const dg_recipe *recipe, const dg_source *source, const char *path, dg_vocabulary **out, dg_error *err)
+static dg_status make(const dg_recipe *recipe, const dg_source *source, const char *path, dg_vocabulary **out,
+                      dg_error *err)
 {
     DG_TRY(dg_vocabulary_create(out, err));
     DG_TRY(gather(source, *out, err));
@@ -26,18 +27,19 @@ static dg_status make(const dg_recipe *recipe, const dg_source *source, const ch
     if (s != DG_OK && err && !err->key[0]) snprintf(err->key, sizeof err->key, "data.source");
     DG_TRY(s);
     DG_TRY(dg_vocabulary_save(*out, path, err));
-    dg_logf(DG_LOG_INFO, "vocabulary of %lld ids from the captions, in '%s'", (long long)dg_vocabulary_size(*out), path);
+    dg_logf(DG_LOG_INFO, "vocabulary of %lld ids from the captions, in '%s'",
+            (long long)dg_vocabulary_size(*out), path);
     return DG_OK;
 }
 
-dg_status dg_captions_open(const dg_recipe *recipe, const dg_source *source, const char *run_dir, dg_vocabulary **out,
-                           dg_error *err)
+dg_status dg_captions_open(const dg_recipe *recipe, const dg_source *source, const char *run_dir,
+                           dg_vocabulary **out, dg_error *err)
 {
     *out = NULL;
     if (dg_recipe_int(recipe, "data.caption_length") == 0) return DG_OK;
     if (!dg_source_has_captions(source))
-        return dg_fail_key(err, DG_ERR_MISMATCH, "data.caption_length", "the model reads captions and the data has none (%s)",
-                           dg_source_describe(source));
+        return dg_fail_key(err, DG_ERR_MISMATCH, "data.caption_length",
+                           "the model reads captions and the data has none (%s)", dg_source_describe(source));
     if (dg_recipe_is_set(recipe, "data.vocabulary")) {
         dg_status s = dg_vocabulary_load(dg_recipe_string(recipe, "data.vocabulary"), out, err);
         if (s != DG_OK && err && !err->key[0]) snprintf(err->key, sizeof err->key, "data.vocabulary");
@@ -45,7 +47,8 @@ dg_status dg_captions_open(const dg_recipe *recipe, const dg_source *source, con
     }
     char *path = dg_path_join(run_dir, "vocabulary.txt");
     if (!path) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
-    dg_status s = dg_path_is_file(path) ? dg_vocabulary_load(path, out, err) : make(recipe, source, path, out, err);
+    dg_status s =
+        dg_path_is_file(path) ? dg_vocabulary_load(path, out, err) : make(recipe, source, path, out, err);
     dg_free(path);
     if (s != DG_OK) {
         dg_vocabulary_free(*out);

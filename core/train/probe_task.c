@@ -39,8 +39,8 @@ static dg_status open_folder(task *t, const dg_recipe *recipe, const dg_run_opti
 {
     char path[1100];
     DG_TRY(dg_rundir_path(recipe, options->dir, t->dir, sizeof t->dir, err));
-    snprintf(path, sizeof path, "%s/checkpoints", t->dir);
-    if (dg_path_is_dir(path))
+    snprintf(path, sizeof path, "%s/timings.jsonl", t->dir); /* which training writes from its first step on */
+    if (dg_path_is_file(path))
         return dg_fail_key(err, DG_ERR_INVALID, "name", "'%s' holds a training run: take another folder with --dir or name=...", t->dir);
     return dg_rundir_lock(t->dir, &t->lock, err);
 }

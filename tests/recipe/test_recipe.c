@@ -109,10 +109,10 @@ static void every_error_is_listed_at_once_with_its_place(void **state)
 static void rules_between_keys_are_checked(void **state)
 {
     (void)state;
-    write_text("a.yaml", "task: probe\nmodel: {name: vit}\n");
+    write_text("a.yaml", "task: segment\nmodel: {name: vit}\n");
     load_bad("a.yaml", NULL, 0,
              "a.yaml: error: 'data.path' is required when data.source is 'folder'\n"
-             "a.yaml:1:7: error: task: 'probe' is not there yet in this version; 'pretrain' and 'finetune' are\n");
+             "a.yaml:1:7: error: task: 'segment' is not there yet in this version; pretrain, finetune, probe and knn are\n");
     write_text("a.yaml", "model: {name: vit}\ndata:\n  source: tar\n  crop_ratio: [2, 1]\n");
     load_bad("a.yaml", NULL, 0,
              "a.yaml:2:1: error: 'data.path' is required when data.source is 'tar'\n"
