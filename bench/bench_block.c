@@ -1,5 +1,5 @@
-/* bench_block.c - one encoder block's training step (forward, gradient, AdamW) on a backend, against the rate of large
- * matrix products measured in the same process.
+/* bench_block.c - one encoder block's training step (forward, gradient, AdamW) on a backend, against the rate
+ * of large matrix products measured in the same process.
  *
  *   bench_block PLUGIN.so [batch [tokens [width [heads [f32]]]]]
  *
@@ -96,7 +96,8 @@ static dg_graph *forward(const setting *s)
     dg_graph *g = dg_graph_create();
     dg_value x = dg_input(g, "x", DG_F32, DG_LIST(s->batch, s->tokens, s->width), DG_PER_SAMPLE);
     dg_value dy = dg_input(g, "dy", DG_F32, DG_LIST(s->batch, s->tokens, s->width), DG_PER_SAMPLE);
-    dg_vit v = {.g = g, .kind = DG_LEAF_PARAM, .layer = -1, .heads = s->heads, .hidden = 4 * s->width, .eps = 1e-6};
+    dg_vit v = {
+        .g = g, .kind = DG_LEAF_PARAM, .layer = -1, .heads = s->heads, .hidden = 4 * s->width, .eps = 1e-6};
     dg_value seg = groups(g, s->tokens), y = dg_vit_block(&v, x, (dg_vit_groups){seg, seg}, DG_NO_VALUE);
     dg_graph_output(g, dg_reduce_sum(g, dg_mul(g, y, dy), DG_LIST(0, 1, 2), false, DG_NONE), "loss");
     return g;
@@ -198,7 +199,8 @@ static void compile(running *r, dg_program *p)
             continue;
         }
         if (p->leaves[l].kind == DG_LEAF_PARAM)
-            check(r->f->store_write(r->store, p->leaves[l].name, x, 0, (uint64_t)dg_type_bytes(t), &err), &err);
+            check(r->f->store_write(r->store, p->leaves[l].name, x, 0, (uint64_t)dg_type_bytes(t), &err),
+                  &err);
         dg_free(x);
     }
 }
@@ -206,7 +208,8 @@ static void compile(running *r, dg_program *p)
 static double one_run(running *r)
 {
     dg_error err = DG_ERROR_INIT;
-    dg_run run = {(uint32_t)sizeof run, r->n_inputs, (const void *const *)r->inputs, r->program->n_outputs, 0, r->outputs};
+    dg_run run = {(uint32_t)sizeof run,  r->n_inputs, (const void *const *)r->inputs,
+                  r->program->n_outputs, 0,           r->outputs};
     double start = now();
     check(r->f->run(r->exe, &run, &err), &err);
     return now() - start;
@@ -254,7 +257,8 @@ static void print_nodes(running *r)
     }
     qsort(lines, n_lines, sizeof *lines, by_seconds);
     for (uint32_t k = 0; k < n_lines && lines[k].seconds > 2e-5; k++)
-        printf("%8.3f ms %8.1f GFLOP/s  %s\n", 1e3 * lines[k].seconds, 1e-9 * lines[k].flops / lines[k].seconds, lines[k].text);
+        printf("%8.3f ms %8.1f GFLOP/s  %s\n", 1e3 * lines[k].seconds,
+               1e-9 * lines[k].flops / lines[k].seconds, lines[k].text);
     dg_free(times);
     dg_free(lines);
 }
@@ -293,11 +297,12 @@ int main(int argc, char **argv)
     }
     qsort(times, 41, sizeof *times, by_number);
     printf("%s\n", fingerprint);
-    printf("block: batch %d, %d tokens, width %d, %d heads, %s: %.2f GFLOP\n", (int)s.batch, (int)s.tokens, (int)s.width,
-           (int)s.heads, dg_dtype_name(s.compute), 1e-9 * flops);
-    printf("median %.2f ms, best %.2f ms; %.1f GFLOP/s (best %.1f); peak %.1f GFLOP/s; share %.3f (best %.3f)\n",
-           1e3 * times[20], 1e3 * times[0], 1e-9 * flops / times[20], 1e-9 * flops / times[0], 1e-9 * peak,
-           flops / times[20] / peak, flops / times[0] / peak);
+    printf("block: batch %d, %d tokens, width %d, %d heads, %s: %.2f GFLOP\n", (int)s.batch, (int)s.tokens,
+           (int)s.width, (int)s.heads, dg_dtype_name(s.compute), 1e-9 * flops);
+    printf(
+        "median %.2f ms, best %.2f ms; %.1f GFLOP/s (best %.1f); peak %.1f GFLOP/s; share %.3f (best %.3f)\n",
+        1e3 * times[20], 1e3 * times[0], 1e-9 * flops / times[20], 1e-9 * flops / times[0], 1e-9 * peak,
+        flops / times[20] / peak, flops / times[0] / peak);
     print_nodes(&block);
     return 0;
 }

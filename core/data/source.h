@@ -49,6 +49,12 @@ dg_status dg_source_open_tar(const char *const *paths, size_t n, const char *cac
  * labels are class names, numbered in sorted order. */
 dg_status dg_source_open_list(const char *path, dg_source **source, dg_error *err);
 
+/* Images by path, without labels: paths[0..n) are image files, taken in this order, and folders, of which all images
+ * below are taken in the order of their paths. */
+dg_status dg_source_open_images(const char *const *paths, size_t n, dg_source **source, dg_error *err);
+/* Whether the name ends as an image's. */
+bool dg_source_is_image(const char *path);
+
 typedef struct dg_synthetic_config {
     uint64_t seed;
     int64_t count;         /* samples */

@@ -213,6 +213,7 @@ static bool is_wanted(const matcher *m, const char *ours, size_t *index)
 static bool understand(const matcher *m, const char *name, meaning *out, char ours[512])
 {
     *out = (meaning){0, 1, 1, -1};
+    if (strlen(name) >= 512) return false;
     snprintf(ours, 512, "%s", name);
     if (is_wanted(m, name, &out->wanted)) return true;
     for (int32_t i = 0; i < DG_NAME_RULES; i++) {
@@ -479,7 +480,8 @@ dg_name_place dg_names_place(dg_naming naming, const char *ours, bool decoder, b
 {
     dg_name_place out = {.rules = {-1, -1, -1}};
     int row = find_ours(ours);
-    if (row < 0 || (naming != DG_NAMING_OFFICIAL && ours_table[row].decoder && !decoder)) return out;
+    if (row < 0 || strlen(ours) >= sizeof out.names[0]) return out;
+    if (naming != DG_NAMING_OFFICIAL && ours_table[row].decoder && !decoder) return out;
     if (naming == DG_NAMING_OFFICIAL || ours_table[row].namings & (1u << naming)) {
         out.n_parts = 1;
         snprintf(out.names[0], sizeof out.names[0], "%s", ours);

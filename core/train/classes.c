@@ -56,7 +56,8 @@ static dg_status read_json(const char *bytes, size_t size, const char *path, dg_
     for (const dg_json *v = s == DG_OK ? root->v.first : NULL; v && s == DG_OK; v = v->next)
         s = v->type == DG_JSON_STRING
                 ? add(c, &room, v->v.text, strlen(v->v.text), err)
-                : dg_fail(err, DG_ERR_FORMAT, "%s:%u:%u: the name of a class is a string", path, v->line, v->col);
+                : dg_fail(err, DG_ERR_FORMAT, "%s:%u:%u: the name of a class is a string", path, v->line,
+                          v->col);
     dg_arena_free(&arena);
     return s;
 }
@@ -101,7 +102,8 @@ dg_status dg_classes_read(const char *path, dg_classes *out, dg_error *err)
     *out = (dg_classes){0};
     DG_TRY(dg_file_read(path, MOST_BYTES, &bytes, &size, err));
     while (at < size && isspace((unsigned char)bytes[at])) at++;
-    dg_status s = at < size && bytes[at] == '[' ? read_json(bytes, size, path, out, err) : read_lines(bytes, size, out, err);
+    dg_status s = at < size && bytes[at] == '[' ? read_json(bytes, size, path, out, err)
+                                                : read_lines(bytes, size, out, err);
     if (s == DG_OK && out->n == 0) s = dg_fail(err, DG_ERR_FORMAT, "'%s' names no class", path);
     entry *e = s == DG_OK ? sorted(out) : NULL;
     if (s == DG_OK && !e) s = dg_fail(err, DG_ERR_NOMEM, "out of memory");
@@ -140,7 +142,8 @@ static int32_t number_of(const char *name, int32_t n)
 }
 
 /* -1: some name is not there; its number is left in *stranger. */
-static bool by_names(const dg_classes *c, const dg_source *source, const entry *all, int32_t *class_of, int32_t *stranger)
+static bool by_names(const dg_classes *c, const dg_source *source, const entry *all, int32_t *class_of,
+                     int32_t *stranger)
 {
     char buffer[64];
     for (int32_t i = 0; i < dg_source_classes(source); i++) {
@@ -157,7 +160,8 @@ static bool by_numbers(const dg_classes *c, const dg_source *source, int32_t *cl
 {
     char buffer[64];
     for (int32_t i = 0; i < dg_source_classes(source); i++)
-        if ((class_of[i] = number_of(dg_source_class_name(source, i, buffer, sizeof buffer), c->n)) < 0) return false;
+        if ((class_of[i] = number_of(dg_source_class_name(source, i, buffer, sizeof buffer), c->n)) < 0)
+            return false;
     return true;
 }
 
@@ -173,9 +177,10 @@ dg_status dg_classes_map(const dg_classes *c, const dg_source *source, int32_t *
     if (s == DG_OK && !by_names(c, source, all, class_of, &stranger) && !by_numbers(c, source, class_of)) {
         const char *name = dg_source_class_name(source, stranger, buffer, sizeof buffer);
         const char *nearest = dg_nearest(name, c->names, (size_t)c->n);
-        s = dg_fail(err, DG_ERR_MISMATCH, "class %d of the data, '%s', is none of the classifier's %d classes ('%s' .. '%s')%s%s%s",
-                    stranger, name, c->n, c->names[0], c->names[c->n - 1], nearest ? "; the nearest is '" : "", nearest ? nearest : "",
-                    nearest ? "'" : "");
+        s = dg_fail(err, DG_ERR_MISMATCH,
+                    "class %d of the data, '%s', is none of the classifier's %d classes ('%s' .. '%s')%s%s%s",
+                    stranger, name, c->n, c->names[0], c->names[c->n - 1],
+                    nearest ? "; the nearest is '" : "", nearest ? nearest : "", nearest ? "'" : "");
     }
     dg_free(all);
     if (s == DG_OK)

@@ -1,4 +1,5 @@
-/* classes.h - the classes that a classifier knows, by name, and which of them the labels of other data are. */
+/* classes.h - the classes that a classifier knows, by name, and which of them the labels of other data are.
+ */
 #ifndef DG_TRAIN_CLASSES_H
 #define DG_TRAIN_CLASSES_H
 
@@ -21,10 +22,10 @@ dg_status dg_classes_write(const char *dir, const dg_source *source, dg_error *e
 dg_status dg_classes_read(const char *path, dg_classes *out, dg_error *err);
 dg_status dg_classes_of(const dg_source *source, dg_classes *out, dg_error *err);
 
-/* For every label of `source` its class: the one of the same name (wnids of a subset such as ImageNet-A), or, where
- * that fails and all names of the source are numbers of classes, the one of that number (ImageNet-V2's folders "0" to
- * "999", integer labels). *class_of [dg_source_classes(source)] is dg_free'd by the caller. The error names the first
- * class that there is not, and the nearest. */
+/* For every label of `source` its class: the one of the same name (wnids of a subset such as ImageNet-A), or,
+ * where that fails and all names of the source are numbers of classes, the one of that number (ImageNet-V2's
+ * folders "0" to "999", integer labels). *class_of [dg_source_classes(source)] is dg_free'd by the caller.
+ * The error names the first class that there is not, and the nearest. */
 dg_status dg_classes_map(const dg_classes *c, const dg_source *source, int32_t **class_of, dg_error *err);
 
 #endif

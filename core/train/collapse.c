@@ -7,7 +7,8 @@
 
 /* ---- eigenvalues */
 
-/* Householder: a [n, n] to the diagonal d [n] and the one beside it e [n], where e[i] stands between i - 1 and i. */
+/* Householder: a [n, n] to the diagonal d [n] and the one beside it e [n], where e[i] stands between i - 1
+ * and i. */
 static void tridiagonalise(double *a, int64_t n, double *d, double *e)
 {
     for (int64_t i = n - 1; i > 0; i--) {
@@ -103,7 +104,8 @@ dg_status dg_symmetric_eigenvalues(double *a, int64_t n, double *d, dg_error *er
 /* ---- features */
 
 /* c [width, width], the lower triangle: the sum over samples of the products of centred features. */
-static void scatter_matrix(const float *x, int64_t n, int64_t width, const double *mean, double *row, double *c)
+static void scatter_matrix(const float *x, int64_t n, int64_t width, const double *mean, double *row,
+                           double *c)
 {
     for (int64_t s = 0; s < n; s++) {
         for (int64_t i = 0; i < width; i++) row[i] = (double)x[s * width + i] - mean[i];
@@ -161,8 +163,11 @@ dg_status dg_collapse_measure(const float *x, int64_t n, int64_t width, dg_colla
         if (!isfinite(x[i]))
             return dg_fail(err, DG_ERR_NOT_FINITE, "feature %lld of image %lld is %g", (long long)(i % width),
                            (long long)(i / width), (double)x[i]);
-    double *c = dg_calloc((size_t)width, (size_t)width * sizeof *c), *work = dg_calloc((size_t)width * 4, sizeof *work);
-    dg_status s = c && work ? DG_OK : dg_fail(err, DG_ERR_NOMEM, "no memory for the covariance of %lld features", (long long)width);
+    double *c = dg_calloc((size_t)width, (size_t)width * sizeof *c),
+           *work = dg_calloc((size_t)width * 4, sizeof *work);
+    dg_status s = c && work ? DG_OK
+                            : dg_fail(err, DG_ERR_NOMEM, "no memory for the covariance of %lld features",
+                                      (long long)width);
     if (s == DG_OK) {
         double *mean = work, *values = work + 3 * width;
         out->spread = spread(x, n, width, work + width, work + 2 * width);

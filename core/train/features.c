@@ -32,9 +32,11 @@ dg_status dg_features_check_labels(const dg_feature_set *f, int32_t classes, con
 {
     for (int64_t i = 0; i < f->n; i++) {
         if (f->labels[i] < 0)
-            return dg_fail(err, DG_ERR_MISMATCH, "sample %lld of the %s data has no label", (long long)f->ids[i], what);
+            return dg_fail(err, DG_ERR_MISMATCH, "sample %lld of the %s data has no label",
+                           (long long)f->ids[i], what);
         if (f->labels[i] >= classes)
-            return dg_fail(err, DG_ERR_MISMATCH, "sample %lld of the %s data has the label %d; the classes are 0 to %d",
+            return dg_fail(err, DG_ERR_MISMATCH,
+                           "sample %lld of the %s data has the label %d; the classes are 0 to %d",
                            (long long)f->ids[i], what, f->labels[i], classes - 1);
     }
     return DG_OK;
@@ -61,7 +63,8 @@ static dg_status build_graph(dg_extractor *e, dg_graph *g, dg_error *err)
     const char *name = p->model.ref.factory->name;
     dg_features f = {.struct_size = (uint32_t)sizeof f};
     if (!model->encode)
-        return dg_fail_key(err, DG_ERR_UNSUPPORTED, "model.name", "the model '%s' has no encoder to take features from", name);
+        return dg_fail_key(err, DG_ERR_UNSUPPORTED, "model.name",
+                           "the model '%s' has no encoder to take features from", name);
     dg_value image = dg_input(g, "image", DG_U8, DG_LIST(e->batch, p->image_h, p->image_w, 3), DG_PER_SAMPLE);
     dg_push(g, "model");
     dg_status s = model->encode(p->model.self, g, image, e->spec.layer, DG_NO_VALUE, &f, err);
@@ -76,8 +79,8 @@ static dg_status build_graph(dg_extractor *e, dg_graph *g, dg_error *err)
     return s;
 }
 
-dg_status dg_extractor_open(const dg_parts *parts, const dg_feature_spec *spec, int64_t batch, dg_dtype compute,
-                            dg_extractor *e, dg_error *err)
+dg_status dg_extractor_open(const dg_parts *parts, const dg_feature_spec *spec, int64_t batch,
+                            dg_dtype compute, dg_extractor *e, dg_error *err)
 {
     dg_graph *g = dg_graph_create();
     e->parts = parts;
@@ -97,7 +100,8 @@ dg_status dg_extractor_open(const dg_parts *parts, const dg_feature_spec *spec, 
 static dg_status first_values(const dg_state *state, const dg_leaf *leaf, uint64_t seed, dg_error *err)
 {
     float *values = dg_calloc((size_t)dg_type_count(&leaf->type), sizeof *values);
-    dg_status s = values ? dg_init_values(leaf, seed, values, err) : dg_fail(err, DG_ERR_NOMEM, "no memory for '%s'", leaf->name);
+    dg_status s = values ? dg_init_values(leaf, seed, values, err)
+                         : dg_fail(err, DG_ERR_NOMEM, "no memory for '%s'", leaf->name);
     if (s == DG_OK) s = dg_state_write_f32(state, leaf->name, &leaf->type, values, err);
     dg_free(values);
     return s;
@@ -136,15 +140,17 @@ static bool set_room(dg_feature_set *f, int64_t n, int64_t width)
 }
 
 /* Appends the batch's valid places, up to `most` images in all. */
-static dg_status take_batch(const dg_extractor *e, const dg_batch *b, int64_t most, dg_feature_set *f, dg_error *err)
+static dg_status take_batch(const dg_extractor *e, const dg_batch *b, int64_t most, dg_feature_set *f,
+                            dg_error *err)
 {
     for (int32_t i = 0; i < b->size && f->n < most; i++) {
         const float *x = e->out + (int64_t)i * e->width;
         if (b->valid[i] == 0) continue;
         for (int64_t k = 0; k < e->width; k++)
             if (!isfinite(x[k]))
-                return dg_fail(err, DG_ERR_NOT_FINITE, "feature %lld of sample %lld is %g: the weights are spoilt",
-                               (long long)k, (long long)b->ids[i], (double)x[k]);
+                return dg_fail(err, DG_ERR_NOT_FINITE,
+                               "feature %lld of sample %lld is %g: the weights are spoilt", (long long)k,
+                               (long long)b->ids[i], (double)x[k]);
         memcpy(f->x + f->n * f->width, x, (size_t)f->width * sizeof *x);
         f->labels[f->n] = b->labels[i];
         f->ids[f->n++] = b->ids[i];
@@ -152,7 +158,8 @@ static dg_status take_batch(const dg_extractor *e, const dg_batch *b, int64_t mo
     return DG_OK;
 }
 
-static dg_status run_batches(dg_extractor *e, dg_loader *loader, int64_t most, dg_feature_set *f, dg_error *err)
+static dg_status run_batches(dg_extractor *e, dg_loader *loader, int64_t most, dg_feature_set *f,
+                             dg_error *err)
 {
     void *outputs[] = {e->out};
     while (f->n < most) {
@@ -169,20 +176,22 @@ static dg_status run_batches(dg_extractor *e, dg_loader *loader, int64_t most, d
     return DG_OK;
 }
 
-dg_status dg_features_extract(dg_extractor *e, const dg_source *source, dg_feature_range range, dg_feature_set *out,
-                              dg_error *err)
+dg_status dg_features_extract(dg_extractor *e, const dg_source *source, dg_feature_range range,
+                              dg_feature_set *out, dg_error *err)
 {
     dg_loader *loader = NULL;
     dg_loader_config c = dg_evaluation_config(e->parts, e->batch);
     c.limit = range.first;
-    int64_t count = dg_loader_count(&c, source), n = range.most > 0 && range.most < count ? range.most : count;
+    int64_t count = dg_loader_count(&c, source),
+            n = range.most > 0 && range.most < count ? range.most : count;
     c.shuffle = n < count; /* the beginning of a source sorted by class would be a few classes */
     c.last_step = n / e->batch + (n % e->batch > 0);
     memset(out, 0, sizeof *out);
     if (n < 1) return dg_fail(err, DG_ERR_INVALID, "there is no image to take features from");
-    dg_status s = set_room(out, n, e->width) ? dg_loader_open(&c, source, &loader, err)
-                                             : dg_fail(err, DG_ERR_NOMEM, "no memory for %lld features of width %lld",
-                                                       (long long)n, (long long)e->width);
+    dg_status s = set_room(out, n, e->width)
+                      ? dg_loader_open(&c, source, &loader, err)
+                      : dg_fail(err, DG_ERR_NOMEM, "no memory for %lld features of width %lld", (long long)n,
+                                (long long)e->width);
     if (s == DG_OK) s = run_batches(e, loader, n, out, err);
     dg_loader_close(loader);
     if (s != DG_OK) dg_feature_set_free(out);

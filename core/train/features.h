@@ -1,8 +1,10 @@
-/* features.h - what a frozen encoder says of pictures, one vector each: for neighbours, linear probes and export.
+/* features.h - what a frozen encoder says of pictures, one vector each: for neighbours, linear probes and
+ * export.
  *
- * A vector is the mean over the patch tokens, or the class token, after some of the encoder's blocks and, if asked
- * for, its final norm: LayerNorm with the tensors "norm.*" where the weights have them (MAE's encoder has), without
- * weights where they have not (D-iGPT's has not). Pictures are central crops, as in every evaluation. */
+ * A vector is the mean over the patch tokens, or the class token, after some of the encoder's blocks and, if
+ * asked for, its final norm: LayerNorm with the tensors "norm.*" where the weights have them (MAE's encoder
+ * has), without weights where they have not (D-iGPT's has not). Pictures are central crops, as in every
+ * evaluation. */
 #ifndef DG_TRAIN_FEATURES_H
 #define DG_TRAIN_FEATURES_H
 
@@ -29,7 +31,8 @@ typedef struct dg_feature_set {
 } dg_feature_set;
 void dg_feature_set_free(dg_feature_set *f);
 
-/* Every label is in [0, classes), or the error names the first sample of the `what` data that has another one, or none. */
+/* Every label is in [0, classes), or the error names the first sample of the `what` data that has another
+ * one, or none. */
 dg_status dg_features_check_labels(const dg_feature_set *f, int32_t classes, const char *what, dg_error *err);
 
 /* The encoder as a program. Starts as {0}; ends with dg_extractor_close. */
@@ -47,10 +50,10 @@ typedef struct dg_extractor {
 } dg_extractor;
 
 /* Builds the program. Nothing is bound yet: `graph` is for dg_state_init and dg_state_load. */
-dg_status dg_extractor_open(const dg_parts *parts, const dg_feature_spec *spec, int64_t batch, dg_dtype compute,
-                            dg_extractor *e, dg_error *err);
-/* Binds it to a state, which must outlive it. `trained`: the graph whose leaves the state has already; what it lacks
- * of the extractor's gets its first values. NULL: the state has them all. */
+dg_status dg_extractor_open(const dg_parts *parts, const dg_feature_spec *spec, int64_t batch,
+                            dg_dtype compute, dg_extractor *e, dg_error *err);
+/* Binds it to a state, which must outlive it. `trained`: the graph whose leaves the state has already; what
+ * it lacks of the extractor's gets its first values. NULL: the state has them all. */
 dg_status dg_extractor_bind(dg_extractor *e, dg_state *state, const dg_graph *trained, dg_error *err);
 void dg_extractor_close(dg_extractor *e);
 
@@ -61,14 +64,15 @@ typedef struct dg_feature_range {
 } dg_feature_range;
 
 /* Runs over the source. A feature that is not finite is an error that names the sample. */
-dg_status dg_features_extract(dg_extractor *e, const dg_source *source, dg_feature_range range, dg_feature_set *out,
-                              dg_error *err);
+dg_status dg_features_extract(dg_extractor *e, const dg_source *source, dg_feature_range range,
+                              dg_feature_set *out, dg_error *err);
 
-/* The same through a file DIR/KEY.safetensors, where KEY stands for all that features depend on: the weights in the
- * state, the source's fingerprint and range, image size, layer, pooling, norm, precision and backend. A file of
- * another key, or a broken one, is not used but made anew. dir NULL: no file. *hit (may be NULL): it was there. */
-dg_status dg_features_cached(dg_extractor *e, const dg_source *source, dg_feature_range range, const char *dir,
-                             dg_feature_set *out, bool *hit, dg_error *err);
+/* The same through a file DIR/KEY.safetensors, where KEY stands for all that features depend on: the weights
+ * in the state, the source's fingerprint and range, image size, layer, pooling, norm, precision and backend.
+ * A file of another key, or a broken one, is not used but made anew. dir NULL: no file. *hit (may be NULL):
+ * it was there. */
+dg_status dg_features_cached(dg_extractor *e, const dg_source *source, dg_feature_range range,
+                             const char *dir, dg_feature_set *out, bool *hit, dg_error *err);
 
 /* Writes features, labels and ids as safetensors, with `key` among its metadata. */
 dg_status dg_features_write(const char *path, const char *key, const dg_feature_set *f, dg_error *err);

@@ -29,7 +29,8 @@ dg_status dg_features_write_npy(const char *path, const dg_feature_set *f, dg_er
     char header[ALIGN * 3];
     size_t body = (size_t)f->n * (size_t)f->width * sizeof *f->x;
     int n = snprintf(header + PREAMBLE, sizeof header - PREAMBLE,
-                     "{'descr': '<f4', 'fortran_order': False, 'shape': (%lld, %lld), }", (long long)f->n, (long long)f->width);
+                     "{'descr': '<f4', 'fortran_order': False, 'shape': (%lld, %lld), }", (long long)f->n,
+                     (long long)f->width);
     size_t size = ((size_t)n + 1 + PREAMBLE + ALIGN - 1) / ALIGN * ALIGN;
     memcpy(header, "\x93NUMPY\x01\x00", 8);
     header[8] = (char)((size - PREAMBLE) & 255);
@@ -61,13 +62,16 @@ static dg_status hash_weights(const dg_extractor *e, uint64_t *hash, dg_error *e
         void *data = dg_calloc((size_t)bytes, 1);
         s = data ? e->state->backend->store_read(e->state->store, leaf->name, data, 0, bytes, err)
                  : dg_fail(err, DG_ERR_NOMEM, "no memory for '%s'", leaf->name);
-        if (s == DG_OK) *hash = XXH3_64bits_withSeed(data, (size_t)bytes, XXH3_64bits_withSeed(leaf->name, strlen(leaf->name), *hash));
+        if (s == DG_OK)
+            *hash = XXH3_64bits_withSeed(data, (size_t)bytes,
+                                         XXH3_64bits_withSeed(leaf->name, strlen(leaf->name), *hash));
         dg_free(data);
     }
     return s;
 }
 
-static dg_status make_key(const dg_extractor *e, const dg_source *source, dg_feature_range range, char *key, size_t size, dg_error *err)
+static dg_status make_key(const dg_extractor *e, const dg_source *source, dg_feature_range range, char *key,
+                          size_t size, dg_error *err)
 {
     uint64_t weights;
     char backend[256] = "";
@@ -75,22 +79,28 @@ static dg_status make_key(const dg_extractor *e, const dg_source *source, dg_fea
     DG_TRY(hash_weights(e, &weights, err));
     dg_backend_of(e->parts)->fingerprint(e->parts->backend.self, backend, sizeof backend);
     snprintf(key, size,
-             "weights %016llx, data %016llx, images below %lld, at most %lld by seed %llu, %d x %d of %.10g, layer %lld, %s%s, %s on %s",
-             (unsigned long long)weights, (unsigned long long)dg_source_fingerprint(source), (long long)range.first, (long long)range.most,
-             (unsigned long long)e->parts->seed, c.height, c.width, c.fraction, (long long)e->spec.layer,
-             e->spec.pool == DG_POOL_CLASS ? "class token" : "mean", e->spec.norm ? ", normed" : "", dg_dtype_name(e->compute), backend);
+             "weights %016llx, data %016llx, images below %lld, at most %lld by seed %llu, %d x %d of %.10g, "
+             "layer %lld, %s%s, %s on %s",
+             (unsigned long long)weights, (unsigned long long)dg_source_fingerprint(source),
+             (long long)range.first, (long long)range.most, (unsigned long long)e->parts->seed, c.height,
+             c.width, c.fraction, (long long)e->spec.layer,
+             e->spec.pool == DG_POOL_CLASS ? "class token" : "mean", e->spec.norm ? ", normed" : "",
+             dg_dtype_name(e->compute), backend);
     return DG_OK;
 }
 
 /* ---- reading */
 
-static dg_status need(const dg_weights *w, const char *name, dg_stored dtype, int32_t rank, int64_t n, int64_t width,
-                      const dg_weight **out, dg_error *err)
+static dg_status need(const dg_weights *w, const char *name, dg_stored dtype, int32_t rank, int64_t n,
+                      int64_t width, const dg_weight **out, dg_error *err)
 {
     DG_TRY(dg_weights_need(w, name, out, err));
     const dg_weight *t = *out;
-    if (t->dtype == dtype && t->rank == rank && t->dense && t->dims[0] == n && (rank == 1 || t->dims[1] == width)) return DG_OK;
-    return dg_fail(err, DG_ERR_MISMATCH, "'%s' has another type or shape than features of %lld images", name, (long long)n);
+    if (t->dtype == dtype && t->rank == rank && t->dense && t->dims[0] == n &&
+        (rank == 1 || t->dims[1] == width))
+        return DG_OK;
+    return dg_fail(err, DG_ERR_MISMATCH, "'%s' has another type or shape than features of %lld images", name,
+                   (long long)n);
 }
 
 static dg_status copy_out(const dg_weight *t, void *to_pp, dg_error *err)
@@ -101,13 +111,16 @@ static dg_status copy_out(const dg_weight *t, void *to_pp, dg_error *err)
     return dg_weight_read_raw(t, copy, t->bytes, err);
 }
 
-static dg_status read_file(const char *path, const char *key, int64_t width, dg_feature_set *out, dg_error *err)
+static dg_status read_file(const char *path, const char *key, int64_t width, dg_feature_set *out,
+                           dg_error *err)
 {
     const dg_weight *x = NULL, *labels, *ids;
     dg_weights *w = NULL;
     DG_TRY(dg_weights_open(path, &w, err));
     const char *found = dg_weights_meta(w, "key");
-    dg_status s = found && strcmp(found, key) == 0 ? DG_OK : dg_fail(err, DG_ERR_MISMATCH, "'%s' was made for something else", path);
+    dg_status s = found && strcmp(found, key) == 0
+                      ? DG_OK
+                      : dg_fail(err, DG_ERR_MISMATCH, "'%s' was made for something else", path);
     if (s == DG_OK) s = dg_weights_need(w, "features", &x, err);
     int64_t n = s == DG_OK && x->rank == 2 ? x->dims[0] : 0;
     if (s == DG_OK) s = need(w, "features", DG_STORED_F32, 2, n, width, &x, err);
@@ -122,8 +135,8 @@ static dg_status read_file(const char *path, const char *key, int64_t width, dg_
     return s;
 }
 
-dg_status dg_features_cached(dg_extractor *e, const dg_source *source, dg_feature_range range, const char *dir,
-                             dg_feature_set *out, bool *hit, dg_error *err)
+dg_status dg_features_cached(dg_extractor *e, const dg_source *source, dg_feature_range range,
+                             const char *dir, dg_feature_set *out, bool *hit, dg_error *err)
 {
     char key[800], name[64];
     dg_error why = DG_ERROR_INIT;

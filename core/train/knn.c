@@ -47,7 +47,8 @@ static dg_status open_search(search *s, dg_error *err)
     s->piece = dg_calloc((size_t)s->rows, (size_t)s->width * sizeof *s->piece);
     s->cosine = dg_calloc((size_t)(s->queries * s->k), sizeof *s->cosine);
     s->index = dg_calloc((size_t)(s->queries * s->k), sizeof *s->index);
-    if (!s->piece || !s->cosine || !s->index) return dg_fail(err, DG_ERR_NOMEM, "no memory for the neighbours");
+    if (!s->piece || !s->cosine || !s->index)
+        return dg_fail(err, DG_ERR_NOMEM, "no memory for the neighbours");
     DG_TRY(dg_state_open(s->parts, &s->state, err));
     DG_TRY(dg_state_write_f32(&s->state, bank_leaf, &type, s->piece, err));
     DG_TRY(dg_inputs_open(s->parts, s->program, &s->inputs, err));
@@ -76,7 +77,8 @@ static void normalise(const float *x, int64_t rows, int64_t width, float *out)
     }
 }
 
-/* The k best of those known and those of a later piece of the bank, both in order; `first` is the piece's place. */
+/* The k best of those known and those of a later piece of the bank, both in order; `first` is the piece's
+ * place. */
 static void merge(const search *s, int64_t query, int64_t first, int64_t used, float *cosine, int64_t *index,
                   float *old_cosine, int64_t *old_index)
 {
@@ -96,8 +98,8 @@ static void merge(const search *s, int64_t query, int64_t first, int64_t used, f
 }
 
 /* Compares all queries with one piece of the bank. */
-static dg_status one_piece(search *s, int64_t first, int64_t used, const dg_feature_set *queries, dg_neighbours *out,
-                           void *work, dg_error *err)
+static dg_status one_piece(search *s, int64_t first, int64_t used, const dg_feature_set *queries,
+                           dg_neighbours *out, void *work, dg_error *err)
 {
     float *in = dg_inputs_buffer(&s->inputs, "query"), *old = work;
     int64_t *old_index = (int64_t *)(void *)(old + 2 * s->k);
@@ -109,13 +111,14 @@ static dg_status one_piece(search *s, int64_t first, int64_t used, const dg_feat
         normalise(queries->x + at * s->width, n, s->width, in);
         DG_TRY(dg_backend_of(s->parts)->run(s->exe, &io, err));
         for (int64_t i = 0; i < n; i++)
-            merge(s, i, first, used, out->cosine + (at + i) * s->k, out->index + (at + i) * s->k, old, old_index);
+            merge(s, i, first, used, out->cosine + (at + i) * s->k, out->index + (at + i) * s->k, old,
+                  old_index);
     }
     return DG_OK;
 }
 
-static dg_status all_pieces(search *s, const dg_feature_set *bank, const dg_feature_set *queries, dg_neighbours *out,
-                            dg_error *err)
+static dg_status all_pieces(search *s, const dg_feature_set *bank, const dg_feature_set *queries,
+                            dg_neighbours *out, dg_error *err)
 {
     const uint64_t row = (uint64_t)s->width * sizeof(float);
     void *work = dg_calloc((size_t)s->k, 2 * (sizeof(float) + sizeof(int64_t)));
@@ -123,35 +126,40 @@ static dg_status all_pieces(search *s, const dg_feature_set *bank, const dg_feat
     for (int64_t first = 0; st == DG_OK && first < bank->n; first += s->rows) {
         int64_t used = bank->n - first < s->rows ? bank->n - first : s->rows;
         normalise(bank->x + first * s->width, used, s->width, s->piece);
-        st = s->state.backend->store_write(s->state.store, bank_leaf, s->piece, 0, (uint64_t)s->rows * row, err);
+        st = s->state.backend->store_write(s->state.store, bank_leaf, s->piece, 0, (uint64_t)s->rows * row,
+                                           err);
         if (st == DG_OK) st = one_piece(s, first, used, queries, out, work, err);
     }
     dg_free(work);
     return st;
 }
 
-dg_status dg_knn_search(const dg_parts *parts, const dg_feature_set *bank, const dg_feature_set *queries, int64_t k,
-                        dg_neighbours *out, dg_error *err)
+dg_status dg_knn_search(const dg_parts *parts, const dg_feature_set *bank, const dg_feature_set *queries,
+                        int64_t k, dg_neighbours *out, dg_error *err)
 {
     *out = (dg_neighbours){queries->n, k, NULL, NULL};
     if (bank->width != queries->width)
-        return dg_fail(err, DG_ERR_MISMATCH, "features of width %lld are compared with features of width %lld",
+        return dg_fail(err, DG_ERR_MISMATCH,
+                       "features of width %lld are compared with features of width %lld",
                        (long long)queries->width, (long long)bank->width);
     if (k < 1 || k > bank->n || k > PIECE)
-        return dg_fail_key(err, DG_ERR_INVALID, "knn.k", "%lld neighbours are asked for and there are %lld images to find them among",
+        return dg_fail_key(err, DG_ERR_INVALID, "knn.k",
+                           "%lld neighbours are asked for and there are %lld images to find them among",
                            (long long)k, (long long)bank->n);
     search s = {.parts = parts, .width = bank->width, .k = k};
     s.rows = bank->n < PIECE ? bank->n : PIECE;
     s.queries = queries->n < QUERIES ? queries->n : QUERIES;
     out->cosine = dg_calloc((size_t)queries->n, (size_t)k * sizeof *out->cosine);
     out->index = dg_calloc((size_t)queries->n, (size_t)k * sizeof *out->index);
-    dg_status st = out->cosine && out->index ? DG_OK : dg_fail(err, DG_ERR_NOMEM, "no memory for the neighbours");
+    dg_status st =
+        out->cosine && out->index ? DG_OK : dg_fail(err, DG_ERR_NOMEM, "no memory for the neighbours");
     for (int64_t i = 0; st == DG_OK && i < queries->n * k; i++) out->index[i] = -1;
     if (st == DG_OK) st = open_search(&s, err);
     if (st == DG_OK) st = all_pieces(&s, bank, queries, out, err);
     for (int64_t i = 0; st == DG_OK && i < queries->n * k; i++)
         if (out->index[i] < 0 || !isfinite(out->cosine[i]))
-            st = dg_fail(err, DG_ERR_NOT_FINITE, "the features of sample %lld, or of its neighbours, are not finite",
+            st = dg_fail(err, DG_ERR_NOT_FINITE,
+                         "the features of sample %lld, or of its neighbours, are not finite",
                          (long long)queries->ids[i / k]);
     close_search(&s);
     return st;
@@ -171,12 +179,13 @@ static int32_t rank_of(const double *votes, int32_t classes, int32_t label)
 {
     int32_t before = 0;
     if (!(votes[label] > 0)) return classes;
-    for (int32_t c = 0; c < classes; c++) before += votes[c] > votes[label] || (votes[c] == votes[label] && c < label);
+    for (int32_t c = 0; c < classes; c++)
+        before += votes[c] > votes[label] || (votes[c] == votes[label] && c < label);
     return before;
 }
 
-dg_status dg_knn_vote(const dg_neighbours *found, const dg_feature_set *bank, const dg_feature_set *queries, int32_t classes,
-                      int64_t k, double temperature, dg_knn_score *out, dg_error *err)
+dg_status dg_knn_vote(const dg_neighbours *found, const dg_feature_set *bank, const dg_feature_set *queries,
+                      int32_t classes, int64_t k, double temperature, dg_knn_score *out, dg_error *err)
 {
     int64_t hits = 0, hits5 = 0;
     DG_TRY(dg_features_check_labels(bank, classes, "training", err));

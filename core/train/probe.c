@@ -30,7 +30,8 @@ static dg_status open_program(probe *b, dg_graph *g, const char *name, program *
     dg_status s = dg_finish_program(g, b->parts, name, false, &out->p, err);
     dg_graph_destroy(g);
     if (s == DG_OK) s = dg_inputs_open(b->parts, out->p, &out->inputs, err);
-    if (s == DG_OK) s = dg_backend_of(b->parts)->compile(b->parts->backend.self, out->p, b->state.store, &out->exe, err);
+    if (s == DG_OK)
+        s = dg_backend_of(b->parts)->compile(b->parts->backend.self, out->p, b->state.store, &out->exe, err);
     return s;
 }
 
@@ -57,7 +58,8 @@ static dg_status first_values(const probe *b, const dg_graph *g, dg_error *err)
     float *w = dg_calloc(share, b->spec.n * sizeof *w), *ones = dg_calloc((size_t)b->width, sizeof *ones);
     dg_leaf one = *leaf;
     one.type.dims[0] = b->spec.classes;
-    dg_status s = w && ones ? dg_init_values(&one, b->spec.seed, w, err) : dg_fail(err, DG_ERR_NOMEM, "out of memory");
+    dg_status s =
+        w && ones ? dg_init_values(&one, b->spec.seed, w, err) : dg_fail(err, DG_ERR_NOMEM, "out of memory");
     for (size_t i = 1; s == DG_OK && i < b->spec.n; i++) memcpy(w + i * share, w, share * sizeof *w);
     for (int64_t i = 0; s == DG_OK && i < b->width; i++) ones[i] = 1;
     if (s == DG_OK) s = dg_state_write_f32(&b->state, leaf->name, &leaf->type, w, err);
@@ -124,7 +126,8 @@ static dg_status evaluate(probe *b, const dg_feature_set *f, dg_probe_score *sco
         DG_TRY(run_program(b, &b->eval, b->logits, err));
         for (int64_t i = 0; i < n; i++)
             for (size_t h = 0; h < b->spec.n; h++)
-                count_one(b->logits + ((size_t)i * b->spec.n + h) * (size_t)classes, classes, f->labels[at + i], &score[h]);
+                count_one(b->logits + ((size_t)i * b->spec.n + h) * (size_t)classes, classes,
+                          f->labels[at + i], &score[h]);
     }
     for (size_t h = 0; h < b->spec.n; h++) {
         score[h].val_loss /= (double)f->n;
@@ -136,7 +139,8 @@ static dg_status evaluate(probe *b, const dg_feature_set *f, dg_probe_score *sco
 
 /* ---- training */
 
-static dg_status one_step(probe *b, const dg_feature_set *f, const dg_sampler *order, int64_t step, int64_t steps, dg_error *err)
+static dg_status one_step(probe *b, const dg_feature_set *f, const dg_sampler *order, int64_t step,
+                          int64_t steps, dg_error *err)
 {
     float *x = dg_inputs_buffer(&b->train.inputs, "x"), *lr = dg_inputs_buffer(&b->train.inputs, "lr");
     int32_t *label = dg_inputs_buffer(&b->train.inputs, "label");
@@ -153,8 +157,8 @@ static dg_status one_step(probe *b, const dg_feature_set *f, const dg_sampler *o
     return run_program(b, &b->train, b->losses, err);
 }
 
-static dg_status train(probe *b, const dg_feature_set *f, const dg_feature_set *validation, dg_probe_sink sink, void *user,
-                       dg_probe_score *score, dg_error *err)
+static dg_status train(probe *b, const dg_feature_set *f, const dg_feature_set *validation,
+                       dg_probe_sink sink, void *user, dg_probe_score *score, dg_error *err)
 {
     const dg_sampler order = {b->spec.seed, f->n, (int32_t)b->spec.batch, 0, 1, true, true};
     DG_TRY(dg_sampler_check(&order, err));
@@ -172,13 +176,17 @@ static dg_status train(probe *b, const dg_feature_set *f, const dg_feature_set *
 }
 
 dg_status dg_probe_train(const dg_parts *parts, const dg_probe_spec *spec, const dg_feature_set *training,
-                         const dg_feature_set *validation, dg_probe_sink sink, void *user, dg_probe_score *score, dg_error *err)
+                         const dg_feature_set *validation, dg_probe_sink sink, void *user,
+                         dg_probe_score *score, dg_error *err)
 {
     probe b = {.parts = parts, .spec = *spec, .width = training->width};
     if (validation->width != training->width || training->n < 2 || validation->n < 1)
-        return dg_fail(err, DG_ERR_INVALID, "a linear probe needs two images to train on and one to evaluate on, with features of one width");
+        return dg_fail(
+            err, DG_ERR_INVALID,
+            "a linear probe needs two images to train on and one to evaluate on, with features of one width");
     if (spec->n < 1 || spec->n > DG_PROBE_MAX_LR)
-        return dg_fail_key(err, DG_ERR_INVALID, "probe.base_lr", "%zu learning rates; 1 to %d can be tried together", spec->n, DG_PROBE_MAX_LR);
+        return dg_fail_key(err, DG_ERR_INVALID, "probe.base_lr",
+                           "%zu learning rates; 1 to %d can be tried together", spec->n, DG_PROBE_MAX_LR);
     DG_TRY(dg_features_check_labels(training, spec->classes, "training", err));
     DG_TRY(dg_features_check_labels(validation, spec->classes, "validation", err));
     if (b.spec.batch > training->n) b.spec.batch = training->n;

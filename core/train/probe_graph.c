@@ -19,8 +19,14 @@ static dg_value number(dg_graph *g, double x)
 
 static dg_value state_leaf(dg_graph *g, const char *name, const int64_t *dims, size_t rank, double first)
 {
-    dg_leaf leaf = {(uint32_t)sizeof leaf, DG_LEAF_STATE, name, dg_make_type(DG_F32, dims, rank),
-                    dg_init_value(DG_INIT_CONSTANT, first), 0, -1, 0};
+    dg_leaf leaf = {(uint32_t)sizeof leaf,
+                    DG_LEAF_STATE,
+                    name,
+                    dg_make_type(DG_F32, dims, rank),
+                    dg_init_value(DG_INIT_CONSTANT, first),
+                    0,
+                    -1,
+                    0};
     return g->api->leaf(g, &leaf);
 }
 
@@ -45,12 +51,14 @@ static dg_value standardised(const build *b, dg_value x, dg_value mean, dg_value
 static dg_value heads(build *b, dg_value x)
 {
     int64_t rows = b->heads * b->classes;
-    b->weight = dg_param(b->g, DG_PROBE_WEIGHT, DG_LIST(rows, b->width), dg_init_value(DG_INIT_TRUNC_NORMAL, head_std), 0);
+    b->weight = dg_param(b->g, DG_PROBE_WEIGHT, DG_LIST(rows, b->width),
+                         dg_init_value(DG_INIT_TRUNC_NORMAL, head_std), 0);
     b->bias = dg_param(b->g, "probe.bias", DG_LIST(rows), dg_init_value(DG_INIT_CONSTANT, 0), 0);
     return dg_linear(b->g, x, b->weight, b->bias, DG_F32);
 }
 
-/* Standardises by the batch's own statistics and moves the running ones, the variance unbiased, as torch does. */
+/* Standardises by the batch's own statistics and moves the running ones, the variance unbiased, as torch
+ * does. */
 static dg_value batch_norm(const build *b, dg_value x)
 {
     dg_graph *g = b->g;
@@ -60,8 +68,10 @@ static dg_value batch_norm(const build *b, dg_value x)
     dg_value variance = dg_mul(g, dg_reduce_sum(g, dg_mul(g, centred, centred), DG_LIST(0), true, DG_F32), n);
     double unbiased = norm_momentum * (b->batch > 1 ? (double)b->batch / (double)(b->batch - 1) : 1);
     dg_value old_mean = running_mean(b), old_variance = running_variance(b);
-    dg_graph_update(g, old_mean, dg_add(g, dg_mul(g, old_mean, keep), dg_mul(g, mean, number(g, norm_momentum))));
-    dg_graph_update(g, old_variance, dg_add(g, dg_mul(g, old_variance, keep), dg_mul(g, variance, number(g, unbiased))));
+    dg_graph_update(g, old_mean,
+                    dg_add(g, dg_mul(g, old_mean, keep), dg_mul(g, mean, number(g, norm_momentum))));
+    dg_graph_update(g, old_variance,
+                    dg_add(g, dg_mul(g, old_variance, keep), dg_mul(g, variance, number(g, unbiased))));
     return standardised(b, x, mean, variance);
 }
 
@@ -69,7 +79,8 @@ static dg_value batch_norm(const build *b, dg_value x)
 static dg_value trusted(const build *b, dg_value w, dg_value grad)
 {
     dg_graph *g = b->g;
-    dg_value w_norm = dg_sqrt(g, dg_reduce_sum(g, dg_mul(g, w, w), DG_LIST(1, 2), true, DG_F32)); // [heads, 1, 1]
+    dg_value w_norm =
+        dg_sqrt(g, dg_reduce_sum(g, dg_mul(g, w, w), DG_LIST(1, 2), true, DG_F32)); // [heads, 1, 1]
     dg_value g_norm = dg_sqrt(g, dg_reduce_sum(g, dg_mul(g, grad, grad), DG_LIST(1, 2), true, DG_F32));
     dg_value both = dg_and(g, dg_gt(g, w_norm, number(g, 0)), dg_gt(g, g_norm, number(g, 0)));
     dg_value ratio = dg_div(g, dg_mul(g, w_norm, number(g, trust)), dg_select(g, both, g_norm, number(g, 1)));
@@ -101,7 +112,8 @@ static dg_status train_graph(build *b, dg_error *err)
     dg_value logits = dg_reshape(g, heads(b, batch_norm(b, x)), DG_LIST(b->batch, b->heads, b->classes));
     dg_value ids = dg_broadcast(g, dg_reshape(g, label, DG_LIST(b->batch, 1)), DG_LIST(b->batch, b->heads));
     dg_value each = dg_cross_entropy(g, logits, ids, 0); // [batch, heads]
-    dg_value losses = dg_mul(g, dg_reduce_sum(g, each, DG_LIST(0), false, DG_F32), number(g, 1.0 / (double)b->batch));
+    dg_value losses =
+        dg_mul(g, dg_reduce_sum(g, each, DG_LIST(0), false, DG_F32), number(g, 1.0 / (double)b->batch));
     dg_graph_output(g, losses, "losses");
     const dg_value params[] = {b->weight, b->bias};
     DG_TRY(dg_graph_error(g, err));
@@ -119,9 +131,15 @@ static dg_status eval_graph(build *b, dg_error *err)
     return dg_graph_error(b->g, err);
 }
 
-static dg_status make(const dg_probe_spec *spec, int64_t width, dg_status (*fill)(build *, dg_error *), dg_graph **out, dg_error *err)
+static dg_status make(const dg_probe_spec *spec, int64_t width, dg_status (*fill)(build *, dg_error *),
+                      dg_graph **out, dg_error *err)
 {
-    build b = {.spec = spec, .g = dg_graph_create(), .batch = spec->batch, .heads = (int64_t)spec->n, .classes = spec->classes, .width = width};
+    build b = {.spec = spec,
+               .g = dg_graph_create(),
+               .batch = spec->batch,
+               .heads = (int64_t)spec->n,
+               .classes = spec->classes,
+               .width = width};
     *out = NULL;
     if (!b.g) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
     dg_status s = fill(&b, err);

@@ -39,9 +39,11 @@ static dg_status open_folder(task *t, const dg_recipe *recipe, const dg_run_opti
 {
     char path[1100];
     DG_TRY(dg_rundir_path(recipe, options->dir, t->dir, sizeof t->dir, err));
-    snprintf(path, sizeof path, "%s/timings.jsonl", t->dir); /* which training writes from its first step on */
+    snprintf(path, sizeof path, "%s/timings.jsonl",
+             t->dir); /* which training writes from its first step on */
     if (dg_path_is_file(path))
-        return dg_fail_key(err, DG_ERR_INVALID, "name", "'%s' holds a training run: take another folder with --dir or name=...", t->dir);
+        return dg_fail_key(err, DG_ERR_INVALID, "name",
+                           "'%s' holds a training run: take another folder with --dir or name=...", t->dir);
     return dg_rundir_lock(t->dir, &t->lock, err);
 }
 
@@ -51,11 +53,13 @@ static dg_status open_data(task *t, const dg_recipe *recipe, dg_error *err)
     snprintf(cache, sizeof cache, "%s/index", t->dir);
     DG_TRY(dg_dataset_open(recipe, cache, &t->training, err));
     if (dg_source_classes(t->training) < 2)
-        return dg_fail_key(err, DG_ERR_INVALID, "data.path", "the training data has %d classes: the task '%s' needs labels of at least two",
+        return dg_fail_key(err, DG_ERR_INVALID, "data.path",
+                           "the training data has %d classes: the task '%s' needs labels of at least two",
                            dg_source_classes(t->training), dg_recipe_string(recipe, "task"));
     DG_TRY(dg_dataset_open_validation(recipe, cache, t->training, &t->validation, err));
     if (t->validation) return DG_OK;
-    return dg_fail_key(err, DG_ERR_INVALID, "data.val_path", "the task '%s' needs data to evaluate on: set data.val_path",
+    return dg_fail_key(err, DG_ERR_INVALID, "data.val_path",
+                       "the task '%s' needs data to evaluate on: set data.val_path",
                        dg_recipe_string(recipe, "task"));
 }
 
@@ -66,10 +70,13 @@ static dg_status open_encoder(task *t, const dg_recipe *recipe, dg_error *err)
     DG_TRY(dg_extractor_open(&t->parts, &spec, t->plan.batch, t->plan.compute, &t->extractor, err));
     DG_TRY(dg_state_open(&t->parts, &t->state, err));
     DG_TRY(dg_state_init(&t->state, t->extractor.graph, t->parts.seed, false, err));
-    if (dg_recipe_is_set(recipe, "train.init_from"))
-        DG_TRY(dg_state_load(&t->state, t->extractor.graph, dg_recipe_string(recipe, "train.init_from"), "norm.", err));
-    else
+    if (dg_recipe_is_set(recipe, "train.init_from")) {
+        dg_status s = dg_state_load(&t->state, t->extractor.graph, dg_recipe_string(recipe, "train.init_from"), "norm.", err);
+        if (s != DG_OK && err && !err->key[0]) snprintf(err->key, sizeof err->key, "train.init_from");
+        DG_TRY(s);
+    } else {
         dg_logf(DG_LOG_WARNING, "train.init_from is not set: these are the features of random weights");
+    }
     return dg_extractor_bind(&t->extractor, &t->state, NULL, err);
 }
 
@@ -86,8 +93,8 @@ static void warn_of_empty_classes(const task *t, int32_t classes)
         empty++;
     }
     if (empty)
-        dg_logf(DG_LOG_WARNING, "%d of %d classes have no training image, such as %d ('%s')", empty, classes, first,
-                dg_source_class_name(t->training, first, buffer, sizeof buffer));
+        dg_logf(DG_LOG_WARNING, "%d of %d classes have no training image, such as %d ('%s')", empty, classes,
+                first, dg_source_class_name(t->training, first, buffer, sizeof buffer));
     dg_free(seen);
 }
 
@@ -104,8 +111,8 @@ static dg_status make_features(task *t, const dg_recipe *recipe, dg_error *err)
     DG_TRY(dg_features_check_labels(&t->bank, classes, "training", err));
     DG_TRY(dg_features_check_labels(&t->queries, classes, "validation", err));
     warn_of_empty_classes(t, classes);
-    dg_logf(DG_LOG_INFO, "%lld training and %lld validation images, features of width %lld", (long long)t->bank.n,
-            (long long)t->queries.n, (long long)t->bank.width);
+    dg_logf(DG_LOG_INFO, "%lld training and %lld validation images, features of width %lld",
+            (long long)t->bank.n, (long long)t->queries.n, (long long)t->bank.width);
     return DG_OK;
 }
 
@@ -136,7 +143,8 @@ static dg_status write_collapse(task *t, dg_error *err)
     dg_row_number(&row, "spread", c.spread);
     dg_status s = dg_jsonl_append(t->metrics, &row, err);
     dg_str_free(&row);
-    snprintf(text, sizeof text, "effective rank %.4g of %lld, spread %.4g", c.effective_rank, (long long)t->queries.width, c.spread);
+    snprintf(text, sizeof text, "effective rank %.4g of %lld, spread %.4g", c.effective_rank,
+             (long long)t->queries.width, c.spread);
     say(t, text);
     return s;
 }
@@ -153,15 +161,16 @@ static dg_status run_knn(task *t, const dg_recipe *recipe, dg_error *err)
         dg_knn_score score;
         dg_str row = {0};
         char text[128];
-        s = dg_knn_vote(&found, &t->bank, &t->queries, dg_source_classes(t->training), k[i], dg_recipe_float(recipe, "knn.temperature"),
-                        &score, err);
+        s = dg_knn_vote(&found, &t->bank, &t->queries, dg_source_classes(t->training), k[i],
+                        dg_recipe_float(recipe, "knn.temperature"), &score, err);
         if (s != DG_OK) break;
         dg_row_int(&row, "k", k[i]);
         dg_row_number(&row, "knn_top1", score.top1);
         dg_row_number(&row, "knn_top5", score.top5);
         s = dg_jsonl_append(t->metrics, &row, err);
         dg_str_free(&row);
-        snprintf(text, sizeof text, "%lld nearest neighbours: top-1 %.2f %%, top-5 %.2f %%", (long long)k[i], 100 * score.top1, 100 * score.top5);
+        snprintf(text, sizeof text, "%lld nearest neighbours: top-1 %.2f %%, top-5 %.2f %%", (long long)k[i],
+                 100 * score.top1, 100 * score.top5);
         say(t, text);
     }
     dg_neighbours_free(&found);
@@ -188,7 +197,10 @@ static dg_status on_epoch(void *user, int64_t step, int64_t epoch, const dg_prob
         const struct {
             const char *name;
             double value;
-        } cells[] = {{"loss", score[h].loss}, {"val_top1", score[h].val_top1}, {"val_top5", score[h].val_top5}, {"val_loss", score[h].val_loss}};
+        } cells[] = {{"loss", score[h].loss},
+                     {"val_top1", score[h].val_top1},
+                     {"val_top5", score[h].val_top5},
+                     {"val_loss", score[h].val_loss}};
         if (w->spec->n > 1) snprintf(tail, sizeof tail, "_lr%.6g", w->spec->base_lr[h]);
         for (size_t i = 0; i < sizeof cells / sizeof cells[0]; i++) {
             snprintf(key, sizeof key, "%s%s", cells[i].name, tail);
@@ -199,8 +211,8 @@ static dg_status on_epoch(void *user, int64_t step, int64_t epoch, const dg_prob
     dg_status s = dg_jsonl_append(w->t->metrics, &row, err);
     dg_str_free(&row);
     if (epoch % 10 == 0 || epoch == 1)
-        dg_logf(DG_LOG_INFO, "epoch %lld/%lld: top-1 %.2f %%%s", (long long)epoch, (long long)w->spec->epochs, 100 * best,
-                w->spec->n > 1 ? " with the best learning rate" : "");
+        dg_logf(DG_LOG_INFO, "epoch %lld/%lld: top-1 %.2f %%%s", (long long)epoch, (long long)w->spec->epochs,
+                100 * best, w->spec->n > 1 ? " with the best learning rate" : "");
     return s;
 }
 
@@ -221,8 +233,8 @@ static dg_status run_probe(task *t, const dg_recipe *recipe, dg_error *err)
     DG_TRY(dg_probe_train(&t->parts, &spec, &t->bank, &t->queries, on_epoch, &w, score, err));
     for (size_t h = 0; h < spec.n; h++) {
         if (score[h].val_top1 > score[best].val_top1) best = h;
-        snprintf(text, sizeof text, "linear probe, base_lr %.6g: top-1 %.2f %%, top-5 %.2f %%, loss %.4f", spec.base_lr[h],
-                 100 * score[h].val_top1, 100 * score[h].val_top5, score[h].val_loss);
+        snprintf(text, sizeof text, "linear probe, base_lr %.6g: top-1 %.2f %%, top-5 %.2f %%, loss %.4f",
+                 spec.base_lr[h], 100 * score[h].val_top1, 100 * score[h].val_top5, score[h].val_loss);
         say(t, text);
     }
     if (spec.n > 1) {
@@ -235,7 +247,8 @@ static dg_status run_probe(task *t, const dg_recipe *recipe, dg_error *err)
 
 /* ---- */
 
-static dg_status run_task(task *t, const dg_recipe *recipe, const dg_registry *registry, const dg_run_options *options, dg_error *err)
+static dg_status run_task(task *t, const dg_recipe *recipe, const dg_registry *registry,
+                          const dg_run_options *options, dg_error *err)
 {
     DG_TRY(open_folder(t, recipe, options, err));
     DG_TRY(dg_parts_open(recipe, registry, true, &t->parts, err));
@@ -244,7 +257,8 @@ static dg_status run_task(task *t, const dg_recipe *recipe, const dg_registry *r
     DG_TRY(dg_rundir_describe(t->dir, &t->parts, &t->plan, t->training, options->command, err));
     DG_TRY(open_metrics(t, err));
     DG_TRY(make_features(t, recipe, err));
-    return strcmp(dg_recipe_string(recipe, "task"), "knn") == 0 ? run_knn(t, recipe, err) : run_probe(t, recipe, err);
+    return strcmp(dg_recipe_string(recipe, "task"), "knn") == 0 ? run_knn(t, recipe, err)
+                                                                : run_probe(t, recipe, err);
 }
 
 dg_status dg_probe_task(const dg_recipe *recipe, const dg_registry *registry, const dg_run_options *options,
@@ -258,7 +272,8 @@ dg_status dg_probe_task(const dg_recipe *recipe, const dg_registry *registry, co
     snprintf(result->dir, sizeof result->dir, "%s", t.dir);
     if (t.metrics) dg_jsonl_sync(t.metrics, &ignored);
     dg_jsonl_close(t.metrics);
-    if (s == DG_OK && dg_report_write(t.dir, &ignored) != DG_OK) dg_logf(DG_LOG_WARNING, "no report: %s", ignored.message);
+    if (s == DG_OK && dg_report_write(t.dir, &ignored) != DG_OK)
+        dg_logf(DG_LOG_WARNING, "no report: %s", ignored.message);
     dg_feature_set_free(&t.bank);
     dg_feature_set_free(&t.queries);
     dg_extractor_close(&t.extractor);

@@ -17,8 +17,9 @@ static int64_t largest_k(const dg_recipe *r)
     return most;
 }
 
-dg_status dg_probe_watch_open(const dg_parts *parts, const dg_run_plan *plan, const dg_source *training, const dg_graph *trained,
-                              dg_state *state, const char *run_dir, dg_probe_watch *w, dg_error *err)
+dg_status dg_probe_watch_open(const dg_parts *parts, const dg_run_plan *plan, const dg_source *training,
+                              const dg_graph *trained, dg_state *state, const char *run_dir,
+                              dg_probe_watch *w, dg_error *err)
 {
     const dg_recipe *r = parts->recipe;
     char cache[1100];
@@ -33,11 +34,14 @@ dg_status dg_probe_watch_open(const dg_parts *parts, const dg_run_plan *plan, co
     DG_TRY(dg_dataset_open_validation(r, cache, training, &w->validation, err));
     w->labels = w->validation && dg_source_classes(training) > 0 && dg_source_classes(w->validation) > 0;
     if (!w->validation)
-        dg_logf(DG_LOG_INFO, "train.probe_every: there is no data.val_path, so that rank and spread are of training images");
+        dg_logf(
+            DG_LOG_INFO,
+            "train.probe_every: there is no data.val_path, so that rank and spread are of training images");
     else if (!w->labels)
         dg_logf(DG_LOG_INFO, "train.probe_every: the data has no labels, so that neighbours are left out");
     if (w->labels && largest_k(r) > (most > 0 && most < plan->images ? most : plan->images))
-        return dg_fail_key(err, DG_ERR_INVALID, "knn.k", "%lld neighbours are asked for and a probe takes fewer training images",
+        return dg_fail_key(err, DG_ERR_INVALID, "knn.k",
+                           "%lld neighbours are asked for and a probe takes fewer training images",
                            (long long)largest_k(r));
     dg_status s = dg_extractor_open(parts, &spec, plan->batch, plan->compute, &w->extractor, err);
     if (s == DG_OK) s = dg_extractor_bind(&w->extractor, state, trained, err);
@@ -53,8 +57,8 @@ void dg_probe_watch_close(dg_probe_watch *w)
 }
 
 /* Appends the accuracy of every K of knn.k. names: room for them. */
-static dg_status neighbours(dg_probe_watch *w, const dg_feature_set *queries, char (*names)[24], dg_named_number *rows, size_t *n,
-                            dg_error *err)
+static dg_status neighbours(dg_probe_watch *w, const dg_feature_set *queries, char (*names)[24],
+                            dg_named_number *rows, size_t *n, dg_error *err)
 {
     size_t n_k;
     const int64_t *k = dg_recipe_ints(w->parts->recipe, "knn.k", &n_k);
@@ -65,7 +69,8 @@ static dg_status neighbours(dg_probe_watch *w, const dg_feature_set *queries, ch
     if (s == DG_OK) s = dg_knn_search(w->parts, &bank, queries, largest_k(w->parts->recipe), &found, err);
     for (size_t i = 0; i < n_k && s == DG_OK; i++) {
         dg_knn_score score;
-        s = dg_knn_vote(&found, &bank, queries, dg_source_classes(w->training), k[i], temperature, &score, err);
+        s = dg_knn_vote(&found, &bank, queries, dg_source_classes(w->training), k[i], temperature, &score,
+                        err);
         snprintf(names[2 * i], sizeof names[0], "knn%lld_top1", (long long)k[i]);
         snprintf(names[2 * i + 1], sizeof names[0], "knn%lld_top5", (long long)k[i]);
         rows[(*n)++] = (dg_named_number){names[2 * i], score.top1};
@@ -76,7 +81,8 @@ static dg_status neighbours(dg_probe_watch *w, const dg_feature_set *queries, ch
     return s;
 }
 
-dg_status dg_probe_watch_step(dg_probe_watch *w, bool last, int64_t step, double epoch, dg_journal *journal, dg_error *err)
+dg_status dg_probe_watch_step(dg_probe_watch *w, bool last, int64_t step, double epoch, dg_journal *journal,
+                              dg_error *err)
 {
     char names[2 * MOST_K][24];
     dg_named_number rows[2 * MOST_K + 2];

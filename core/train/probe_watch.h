@@ -18,15 +18,17 @@ typedef struct dg_probe_watch {
     dg_extractor extractor;
 } dg_probe_watch;
 
-/* Reads train.probe_every and the section knn; without the former nothing is opened. `trained` is the graph of the
- * run's step and `state` its state. Without validation data, features are measured on training images, and without
- * labels only their rank and spread are; both are said in the log. */
-dg_status dg_probe_watch_open(const dg_parts *parts, const dg_run_plan *plan, const dg_source *training, const dg_graph *trained,
-                              dg_state *state, const char *run_dir, dg_probe_watch *w, dg_error *err);
+/* Reads train.probe_every and the section knn; without the former nothing is opened. `trained` is the graph
+ * of the run's step and `state` its state. Without validation data, features are measured on training images,
+ * and without labels only their rank and spread are; both are said in the log. */
+dg_status dg_probe_watch_open(const dg_parts *parts, const dg_run_plan *plan, const dg_source *training,
+                              const dg_graph *trained, dg_state *state, const char *run_dir,
+                              dg_probe_watch *w, dg_error *err);
 void dg_probe_watch_close(dg_probe_watch *w);
 
-/* After `step` steps: looks if it is time (or `last`) and writes a row: knnK_top1 and knnK_top5 for every K of knn.k,
- * effective_rank, spread. Leaves the training's state alone. */
-dg_status dg_probe_watch_step(dg_probe_watch *w, bool last, int64_t step, double epoch, dg_journal *journal, dg_error *err);
+/* After `step` steps: looks if it is time (or `last`) and writes a row: knnK_top1 and knnK_top5 for every K
+ * of knn.k, effective_rank, spread. Leaves the training's state alone. */
+dg_status dg_probe_watch_step(dg_probe_watch *w, bool last, int64_t step, double epoch, dg_journal *journal,
+                              dg_error *err);
 
 #endif

@@ -236,17 +236,16 @@ static dg_status take_weights(dg_state *state, const dg_graph *forward, const ch
     if (s == DG_OK && names.n_other_shape) {
         dg_str report = {0};
         dg_names_report(&names, wanted, 4, &report);
-        s = dg_fail_key(err, DG_ERR_MISMATCH, "train.init_from", "'%s' does not fit this model:\n%s", path,
-                        report.text ? report.text : "");
+        s = dg_fail(err, DG_ERR_MISMATCH, "'%s' does not fit this model:\n%s", path, report.text ? report.text : "");
         dg_str_free(&report);
     }
     if (s == DG_OK && names.n_found == 0)
-        s = dg_fail_key(err, DG_ERR_MISMATCH, "train.init_from", "'%s' has no tensor of this model", path);
+        s = dg_fail(err, DG_ERR_MISMATCH, "'%s' has no tensor of this model", path);
     const char *missing = s == DG_OK && whole ? first_missing(&names, wanted, n, optional) : NULL;
     if (missing)
-        s = dg_fail_key(err, DG_ERR_MISMATCH, "train.init_from",
-                        "'%s' has no tensor '%s' (%zu of %zu are missing): it is not a checkpoint of this model and task",
-                        path, missing, names.n_missing, n);
+        s = dg_fail(err, DG_ERR_MISMATCH,
+                    "'%s' has no tensor '%s' (%zu of %zu are missing): it is not a checkpoint of this model and task", path,
+                    missing, names.n_missing, n);
     for (size_t i = 0; i < n && s == DG_OK; i++)
         if (names.matches[i].n_parts) s = write_match(state, forward, wanted[i].name, &names.matches[i], err);
     if (s == DG_OK) {
@@ -263,7 +262,9 @@ static dg_status take_weights(dg_state *state, const dg_graph *forward, const ch
 
 dg_status dg_state_init_from(dg_state *state, const dg_graph *forward, const char *path, dg_error *err)
 {
-    return take_weights(state, forward, path, false, NULL, err);
+    dg_status s = take_weights(state, forward, path, false, NULL, err);
+    if (s != DG_OK && err && !err->key[0]) snprintf(err->key, sizeof err->key, "train.init_from");
+    return s;
 }
 
 dg_status dg_state_load(dg_state *state, const dg_graph *forward, const char *path, const char *optional, dg_error *err)

@@ -8,7 +8,10 @@
 
 /* LeakSanitizer of gcc 12 misreads the dynamic TLS of OpenMP's threads and crashes at exit. */
 DG_EXPORT const char *__asan_default_options(void);
-DG_EXPORT const char *__asan_default_options(void) { return "intercept_tls_get_addr=0"; }
+DG_EXPORT const char *__asan_default_options(void)
+{
+    return "intercept_tls_get_addr=0";
+}
 
 static const char *const isas[] = {"plain", "avx2", "avx512", "avx512_bf16"};
 enum { N_ISAS = sizeof isas / sizeof isas[0] };
@@ -36,7 +39,8 @@ static DG_UNUSED int open_module(void **state)
     return factory ? 0 : -1;
 }
 
-/* Numbers for a leaf, in stored form: floats of variance scale^2; i32 0..2; bool 0 or 1; the same for the same name. */
+/* Numbers for a leaf, in stored form: floats of variance scale^2; i32 0..2; bool 0 or 1; the same for the
+ * same name. */
 static DG_UNUSED void *numbers(const dg_type *t, const char *name, double scale)
 {
     uint64_t hash = 1469598103934665603u;

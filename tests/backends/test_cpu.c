@@ -143,7 +143,10 @@ static void updates_never_overwrite_what_is_still_read(void **state)
     dg_value average = dg_add(g, dg_mul(g, x[0], half), dg_mul(g, x[1], half));
     dg_graph_update(g, x[0], average); /* in place: the same elements are read */
     dg_value square = dg_reshape(g, x[1], DG_LIST(20, 30));
-    dg_graph_update(g, x[1], dg_reshape(g, dg_neg(g, dg_transpose(g, dg_reshape(g, x[1], DG_LIST(30, 20)), DG_LIST(1, 0))), DG_LIST(600)));
+    dg_graph_update(
+        g, x[1],
+        dg_reshape(g, dg_neg(g, dg_transpose(g, dg_reshape(g, x[1], DG_LIST(30, 20)), DG_LIST(1, 0))),
+                   DG_LIST(600)));
     dg_value first = dg_slice(g, x[2], DG_LIST(0), DG_LIST(1));
     dg_graph_update(g, x[2], dg_add(g, x[2], first)); /* every element reads the first */
     dg_value moved = dg_neg(g, x[3]);
@@ -151,12 +154,17 @@ static void updates_never_overwrite_what_is_still_read(void **state)
     dg_graph_output(g, dg_exp(g, dg_mul(g, x[3], half)), "read after"); /* a later reader of the old value */
     dg_graph_output(g, moved, "read as an output");
     dg_graph_update(g, x[4], moved); /* one value for two leaves */
-    dg_value turned = dg_concat(g, (const dg_value[]){dg_slice(g, x[5], DG_LIST(300), DG_LIST(600)), dg_slice(g, x[5], DG_LIST(0), DG_LIST(300))}, 2, 0);
+    dg_value turned = dg_concat(g,
+                                (const dg_value[]){dg_slice(g, x[5], DG_LIST(300), DG_LIST(600)),
+                                                   dg_slice(g, x[5], DG_LIST(0), DG_LIST(300))},
+                                2, 0);
     dg_graph_update(g, x[5], turned);
     dg_graph_update(g, x[6], dg_fill(g, DG_F32, DG_LIST(600), 0.25));
     dg_value m = dg_pad(g, dg_slice(g, x[7], DG_LIST(0), DG_LIST(599)), DG_LIST(1), DG_LIST(0), 0);
     dg_graph_update(g, x[7], m);
-    dg_graph_update(g, x[8], dg_broadcast(g, dg_reduce_sum(g, dg_mul(g, x[8], x[8]), DG_LIST(0), true, DG_NONE), DG_LIST(600)));
+    dg_graph_update(
+        g, x[8],
+        dg_broadcast(g, dg_reduce_sum(g, dg_mul(g, x[8], x[8]), DG_LIST(0), true, DG_NONE), DG_LIST(600)));
     dg_graph_output(g, dg_reduce_sum(g, square, DG_LIST(0), false, DG_NONE), "columns");
     follows_the_reference(g, 2);
     dg_graph_destroy(g);
@@ -256,7 +264,8 @@ static void what_it_cannot_run_is_named_with_the_reason(void **state)
     dg_graph_output(g, dg_neg(g, dg_convert(g, dg_exp(g, x), DG_F8E4M3)), "y");
     dg_pop(g);
     ASSERT_OK(dg_program_make(g, "step", false, &p, &err));
-    ASSERT_FAILS(b.f->check(b.self, p, count_complaint, &complaints, &err), DG_ERR_UNSUPPORTED, "3 node(s) of 'step'");
+    ASSERT_FAILS(b.f->check(b.self, p, count_complaint, &complaints, &err), DG_ERR_UNSUPPORTED,
+                 "3 node(s) of 'step'");
     assert_non_null(strstr(err.message, "'exp' in 'here'"));
     assert_non_null(strstr(err.message, "use bf16 or f32"));
     assert_int_equal(complaints, 3);
@@ -264,7 +273,8 @@ static void what_it_cannot_run_is_named_with_the_reason(void **state)
     dg_program_destroy(p);
     dg_graph_destroy(g);
     g = dg_graph_create();
-    dg_graph_output(g, dg_resize(g, dg_input(g, "x", DG_F32, DG_LIST(1, 4, 4, 1), DG_PER_BATCH), 8, 8, false), "y");
+    dg_graph_output(g, dg_resize(g, dg_input(g, "x", DG_F32, DG_LIST(1, 4, 4, 1), DG_PER_BATCH), 8, 8, false),
+                    "y");
     ASSERT_OK(dg_program_make(g, "step", false, &p, &err));
     ASSERT_FAILS(b.f->check(b.self, p, NULL, NULL, &err), DG_ERR_UNSUPPORTED, "does not have this op");
     dg_program_destroy(p);
@@ -301,7 +311,8 @@ static void memory_counts_state_and_what_lives_at_once(void **state)
     enum { N = 1 << 20 };
     dg_graph *g = dg_graph_create();
     dg_value a = state_leaf(g, "a", N), v = dg_reshape(g, a, DG_LIST(1024, 1024));
-    for (int i = 0; i < 5; i++) v = dg_softmax(g, v); /* two of them at a time, the last in place of the leaf */
+    for (int i = 0; i < 5; i++)
+        v = dg_softmax(g, v); /* two of them at a time, the last in place of the leaf */
     dg_graph_update(g, a, dg_reshape(g, v, DG_LIST(N)));
     ASSERT_OK(dg_program_make(g, "step", false, &p, &err));
     ASSERT_OK(b.f->memory(b.self, p, &need, &err));
@@ -348,12 +359,14 @@ static void a_run_with_other_inputs_is_refused_and_unwanted_outputs_are_left_out
     dg_graph_output(g, dg_exp(g, v), "exp");
     dg_graph_output(g, dg_neg(g, v), "neg");
     running r = start(b, g, NULL);
-    const dg_run good = {(uint32_t)sizeof good, 1, inputs, 2, 0, outputs}, bad = {(uint32_t)sizeof bad, 0, inputs, 2, 0, outputs};
+    const dg_run good = {(uint32_t)sizeof good, 1, inputs, 2, 0, outputs},
+                 bad = {(uint32_t)sizeof bad, 0, inputs, 2, 0, outputs};
     b.f->profile(r.exe, true);
     ASSERT_OK(b.f->run(r.exe, &good, &err));
     ASSERT_OK(b.f->run(r.exe, &good, &err));
     assert_float_equal(out[3], -4, 0);
-    ASSERT_FAILS(b.f->run(r.exe, &bad, &err), DG_ERR_INVALID, "takes 1 inputs and gives 2 outputs, not 0 and 2");
+    ASSERT_FAILS(b.f->run(r.exe, &bad, &err), DG_ERR_INVALID,
+                 "takes 1 inputs and gives 2 outputs, not 0 and 2");
     ASSERT_OK(b.f->times(r.exe, times, 8, &n, &err));
     assert_int_equal(n, 2);
     assert_int_equal(times[1].runs, 2);

@@ -1,5 +1,5 @@
-/* test_cpu_shapes.c - shapes and combinations beyond the op table's small cases: blocks, tails, strides, fused chains;
- * against the reference, with every set of kernels. */
+/* test_cpu_shapes.c - shapes and combinations beyond the op table's small cases: blocks, tails, strides,
+ * fused chains; against the reference, with every set of kernels. */
 #include "cpu_backend.h"
 
 /* What a test builds on numbers: adds outputs to g, in the compute dtype. */
@@ -25,7 +25,8 @@ static bool agrees(backend b, backend ref, builder build, dg_dtype dtype)
         const dg_type *t = &p->values[p->outputs[k].value].type;
         double off = worst(t, mine.outputs[k], theirs.outputs[k]), most = allowed(theirs.program, t);
         if (off <= most) continue;
-        print_error("%s: %s is off by %.3g, more than %.3g\n", dg_dtype_name(dtype), p->outputs[k].name, off, most);
+        print_error("%s: %s is off by %.3g, more than %.3g\n", dg_dtype_name(dtype), p->outputs[k].name, off,
+                    most);
         good = false;
     }
     b.f->store_destroy(mine.store);
@@ -55,7 +56,10 @@ static void with_every_set_of_kernels(builder build)
     assert_int_equal(bad, 0);
 }
 
-static void put_out(dg_graph *g, dg_value v, const char *name) { dg_graph_output(g, v, name); }
+static void put_out(dg_graph *g, dg_value v, const char *name)
+{
+    dg_graph_output(g, v, name);
+}
 
 /* ---- attention: blocks of queries, tails of 16, odd widths, parts of a qkv, groups that end early, bias */
 
@@ -84,7 +88,8 @@ static void build_attention(dg_graph *g, dg_dtype dtype)
             dg_value qkv = in(g, "qkv", dtype, DG_LIST(s->batch, s->nq, 3 * width));
             dg_value *const part[] = {&q, &k, &v};
             for (int64_t p = 0; p < 3; p++)
-                *part[p] = dg_slice(g, qkv, DG_LIST(0, 0, p * width), DG_LIST(s->batch, s->nq, (p + 1) * width));
+                *part[p] =
+                    dg_slice(g, qkv, DG_LIST(0, 0, p * width), DG_LIST(s->batch, s->nq, (p + 1) * width));
         } else {
             q = in(g, "q", dtype, DG_LIST(s->batch, s->nq, width));
             k = in(g, "k", dtype, DG_LIST(s->batch, s->nk, width));
@@ -151,7 +156,8 @@ static void rows_of_many_widths_agree(void **state)
 static void build_reductions(dg_graph *g, dg_dtype dtype)
 {
     dg_value tall = in(g, "tall", dtype, DG_LIST(1100, 70)), long_ = in(g, "long", dtype, DG_LIST(3, 20000));
-    dg_value box = in(g, "box", dtype, DG_LIST(5, 300, 3, 7)), wide = in(g, "wide", DG_I32, DG_LIST(700, 300));
+    dg_value box = in(g, "box", dtype, DG_LIST(5, 300, 3, 7)),
+             wide = in(g, "wide", DG_I32, DG_LIST(700, 300));
     put_out(g, dg_reduce_sum(g, tall, DG_LIST(0), false, DG_F32), "columns");
     put_out(g, dg_reduce_sum(g, long_, DG_LIST(1), false, DG_F32), "rows");
     put_out(g, dg_reduce_sum(g, box, DG_LIST(1, 3), true, DG_F32), "middle and last");
@@ -170,7 +176,8 @@ static void reductions_in_pieces_agree(void **state)
 
 static void build_products(dg_graph *g, dg_dtype dtype)
 {
-    static const int64_t sizes[][4] = {{1, 130, 33, 200}, {1, 64, 1, 77}, {1, 1, 50, 3}, {3, 65, 20, 40}, {1, 1100, 5, 9}};
+    static const int64_t sizes[][4] = {
+        {1, 130, 33, 200}, {1, 64, 1, 77}, {1, 1, 50, 3}, {3, 65, 20, 40}, {1, 1100, 5, 9}};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         for (int t = 0; t < 4; t++) {
             int64_t b = sizes[i][0], m = sizes[i][1], n = sizes[i][2], k = sizes[i][3];
@@ -196,22 +203,27 @@ static void products_of_many_shapes_agree(void **state)
 static void build_chains(dg_graph *g, dg_dtype dtype)
 {
     dg_value x = in(g, "x", dtype, DG_LIST(6, 37, 50)), row = in(g, "row", dtype, DG_LIST(50));
-    dg_value column = in(g, "column", dtype, DG_LIST(37, 1)), flag = in(g, "flag", DG_BOOL, DG_LIST(6, 1, 50));
+    dg_value column = in(g, "column", dtype, DG_LIST(37, 1)),
+             flag = in(g, "flag", DG_BOOL, DG_LIST(6, 1, 50));
     dg_value sum = dg_add(g, dg_mul(g, x, row), column);
     put_out(g, dg_select(g, flag, dg_tanh(g, sum), dg_neg(g, sum)), "shared sum");
     dg_value turned = dg_transpose(g, x, DG_LIST(2, 0, 1)); // [50, 6, 37]
     put_out(g, dg_mul(g, turned, turned), "turned");
     put_out(g, dg_exp(g, dg_reshape(g, turned, DG_LIST(300, 37))), "turned and reshaped");
-    put_out(g, dg_reshape(g, dg_abs(g, dg_reshape(g, x, DG_LIST(6 * 37, 50))), DG_LIST(37, 300)), "reshaped inside");
+    put_out(g, dg_reshape(g, dg_abs(g, dg_reshape(g, x, DG_LIST(6 * 37, 50))), DG_LIST(37, 300)),
+            "reshaped inside");
     put_out(g, dg_reshape(g, turned, DG_LIST(-1)), "turned flat");
     dg_value total = DG_NO_VALUE;
     for (int64_t p = 0; p < 3; p++) {
         dg_value part = dg_slice(g, x, DG_LIST(0, 0, 10 * p), DG_LIST(6, 37, 10 * p + 10));
-        dg_value wide = dg_convert(g, dg_pad(g, part, DG_LIST(0, 0, 10 * p), DG_LIST(0, 0, 20 - 10 * p), 0), DG_F32);
+        dg_value wide =
+            dg_convert(g, dg_pad(g, part, DG_LIST(0, 0, 10 * p), DG_LIST(0, 0, 20 - 10 * p), 0), DG_F32);
         total = p ? dg_add(g, total, wide) : wide;
     }
     put_out(g, dg_convert(g, total, dtype), "pads that add up");
-    put_out(g, dg_pad(g, dg_slice(g, x, DG_LIST(1, 2, 3), DG_LIST(5, 30, 40)), DG_LIST(0, 1, 2), DG_LIST(3, 0, 1), -1.5),
+    put_out(g,
+            dg_pad(g, dg_slice(g, x, DG_LIST(1, 2, 3), DG_LIST(5, 30, 40)), DG_LIST(0, 1, 2),
+                   DG_LIST(3, 0, 1), -1.5),
             "pad of a slice");
     const dg_value parts[] = {dg_neg(g, x), turned, dg_fill(g, dtype, DG_LIST(6, 2, 50), 0.25)};
     put_out(g, dg_concat(g, (const dg_value[]){parts[0], x, parts[2]}, 3, 1), "concat of computed parts");
@@ -245,7 +257,8 @@ static void build_index(dg_graph *g, dg_dtype dtype)
     put_out(g, dg_gather(g, table, ids, false), "gather");
     put_out(g, dg_scatter_add(g, ids, many, 3, false), "scatter");
     dg_value ids2 = in(g, "ids2", DG_I32, DG_LIST(4, 125));
-    put_out(g, dg_scatter_add(g, ids2, dg_reshape(g, many, DG_LIST(4, 125, 40)), 5, true), "scatter in groups");
+    put_out(g, dg_scatter_add(g, ids2, dg_reshape(g, many, DG_LIST(4, 125, 40)), 5, true),
+            "scatter in groups");
     put_out(g, dg_top_k(g, many, 7), "top");
 }
 

@@ -1,4 +1,5 @@
-/* test_cpu_threads.c - the same bits for any number of threads: products of oneDNN, reductions, a whole training step. */
+/* test_cpu_threads.c - the same bits for any number of threads: products of oneDNN, reductions, a whole
+ * training step. */
 #include "cpu_backend.h"
 
 #include "digpt/vit.h"
@@ -6,9 +7,13 @@
 static const int64_t counts[] = {1, 2, 3, 5};
 enum { N_COUNTS = sizeof counts / sizeof counts[0] };
 
-static uint64_t bytes_of(const dg_program *p, int32_t v) { return (uint64_t)dg_type_bytes(&p->values[v].type); }
+static uint64_t bytes_of(const dg_program *p, int32_t v)
+{
+    return (uint64_t)dg_type_bytes(&p->values[v].type);
+}
 
-/* Runs the graph with each number of threads, `runs` times, and compares all outputs and all that is stored. */
+/* Runs the graph with each number of threads, `runs` times, and compares all outputs and all that is stored.
+ */
 static void same_bits(const dg_graph *g, int runs)
 {
     dg_error err;
@@ -41,7 +46,8 @@ static void same_bits(const dg_graph *g, int runs)
             void *x = dg_calloc(n, 1), *y = dg_calloc(n, 1);
             ASSERT_OK(b.f->store_read(first.store, p->leaves[l].name, x, 0, n, &err));
             ASSERT_OK(b.f->store_read(r.store, p->leaves[l].name, y, 0, n, &err));
-            if (memcmp(x, y, n) != 0) fail_msg("%s differs with %d threads", p->leaves[l].name, (int)counts[i]);
+            if (memcmp(x, y, n) != 0)
+                fail_msg("%s differs with %d threads", p->leaves[l].name, (int)counts[i]);
             dg_free(x);
             dg_free(y);
         }
@@ -54,13 +60,15 @@ static void same_bits(const dg_graph *g, int runs)
     first.b.f->destroy(first.b.self);
 }
 
-/* Shapes of which oneDNN 2.6 shares the sum between threads when asked to do the whole at once, and usual ones. */
+/* Shapes of which oneDNN 2.6 shares the sum between threads when asked to do the whole at once, and usual
+ * ones. */
 static void products_do_not_depend_on_the_number_of_threads(void **state)
 {
     (void)state;
-    static const int64_t sizes[][4] = {{1, 192, 192, 8192}, {1, 48, 192, 8192},  {1, 64, 64, 20000}, {1, 10, 7, 5000},
-                                       {2, 5, 3, 20000},    {1, 768, 1, 3000},   {1, 768, 768, 600}, {1, 1100, 64, 300},
-                                       {1, 1, 1000, 768},   {1, 600, 500, 2048}, {6, 33, 47, 129},   {1, 513, 40, 4096}};
+    static const int64_t sizes[][4] = {{1, 192, 192, 8192}, {1, 48, 192, 8192}, {1, 64, 64, 20000},
+                                       {1, 10, 7, 5000},    {2, 5, 3, 20000},   {1, 768, 1, 3000},
+                                       {1, 768, 768, 600},  {1, 1100, 64, 300}, {1, 1, 1000, 768},
+                                       {1, 600, 500, 2048}, {6, 33, 47, 129},   {1, 513, 40, 4096}};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         for (int t = 0; t < 8; t++) {
             int64_t b = sizes[i][0], m = sizes[i][1], n = sizes[i][2], k = sizes[i][3];
@@ -96,7 +104,8 @@ static dg_value moment(dg_graph *g, char kind, size_t i, dg_type t)
 {
     char name[32];
     snprintf(name, sizeof name, "%c%zu", kind, i);
-    dg_leaf leaf = {(uint32_t)sizeof leaf, DG_LEAF_STATE, name, t, dg_init_value(DG_INIT_CONSTANT, 0), 0, -1, 0};
+    dg_leaf leaf = {
+        (uint32_t)sizeof leaf, DG_LEAF_STATE, name, t, dg_init_value(DG_INIT_CONSTANT, 0), 0, -1, 0};
     return g->api->leaf(g, &leaf);
 }
 
@@ -107,15 +116,18 @@ static dg_graph *training_step(dg_dtype compute)
     enum { BATCH = 5, TOKENS = 37, WIDTH = 96 };
     dg_value x = dg_input(forward, "x", DG_F32, DG_LIST(BATCH, TOKENS, WIDTH), DG_PER_SAMPLE);
     dg_value groups = dg_input(forward, "groups", DG_I32, DG_LIST(BATCH, TOKENS), DG_PER_SAMPLE);
-    dg_vit v = {.g = forward, .kind = DG_LEAF_PARAM, .layer = -1, .heads = 3, .hidden = 4 * WIDTH, .eps = 1e-6};
+    dg_vit v = {
+        .g = forward, .kind = DG_LEAF_PARAM, .layer = -1, .heads = 3, .hidden = 4 * WIDTH, .eps = 1e-6};
     dg_value y = dg_vit_block(&v, x, (dg_vit_groups){groups, groups}, DG_NO_VALUE);
     dg_value unit = dg_normalize(forward, y, 0);
-    dg_graph_output(forward, dg_reduce_sum(forward, dg_mul(forward, unit, x), DG_LIST(0, 1, 2), false, DG_NONE), "loss");
+    dg_graph_output(
+        forward, dg_reduce_sum(forward, dg_mul(forward, unit, x), DG_LIST(0, 1, 2), false, DG_NONE), "loss");
     ASSERT_OK(dg_pass_precision(forward, compute, &g, &err));
     dg_graph_destroy(forward);
     const dg_named_value *outputs;
     dg_graph_outputs(g, &outputs);
-    dg_value loss = outputs[0].value, params[32], grads[32], scalars = dg_input(g, "scalars", DG_F32, DG_LIST(3), DG_PER_BATCH);
+    dg_value loss = outputs[0].value, params[32], grads[32],
+             scalars = dg_input(g, "scalars", DG_F32, DG_LIST(3), DG_PER_BATCH);
     size_t n = 0;
     for (int32_t i = 0; i < dg_graph_count(g); i++) {
         const dg_leaf *leaf = dg_graph_node(g, i)->leaf;
@@ -123,11 +135,14 @@ static dg_graph *training_step(dg_dtype compute)
     }
     ASSERT_OK(dg_gradient(g, loss, params, n, grads, &err));
     /* numbers() may be negative; the step's are not. */
-    scalars = dg_add(g, dg_mul(g, scalars, dg_fill(g, DG_F32, NULL, 0, 1e-3)), dg_fill(g, DG_F32, NULL, 0, 0.1));
+    scalars =
+        dg_add(g, dg_mul(g, scalars, dg_fill(g, DG_F32, NULL, 0, 1e-3)), dg_fill(g, DG_F32, NULL, 0, 0.1));
     dg_graph_set_scope(g, "");
     for (size_t i = 0; i < n; i++) {
-        dg_value m = moment(g, 'm', i, dg_type_of(g, params[i])), s = moment(g, 'v', i, dg_type_of(g, params[i]));
-        dg_value next = dg_adamw(g, params[i], grads[i], m, dg_abs(g, s), scalars, dg_is_finite(g, loss), 0.9, 0.95, 1e-8, 1, 0.05);
+        dg_value m = moment(g, 'm', i, dg_type_of(g, params[i])),
+                 s = moment(g, 'v', i, dg_type_of(g, params[i]));
+        dg_value next = dg_adamw(g, params[i], grads[i], m, dg_abs(g, s), scalars, dg_is_finite(g, loss), 0.9,
+                                 0.95, 1e-8, 1, 0.05);
         char name[32];
         snprintf(name, sizeof name, "grad%zu", i);
         dg_graph_output(g, grads[i], name);

@@ -1,43 +1,22 @@
 /* test_pjrt.c - the pjrt backend on XLA's CPU plugin, which scripts/fetch-pjrt brings; without it most tests
  * are skipped. */
-#include "parity.h"
+#include "pjrt_support.h"
 
 #include <unistd.h>
 
-/* What XLA itself never frees is no leak of ours. */
-DG_EXPORT const char *__lsan_default_suppressions(void);
-DG_EXPORT const char *__lsan_default_suppressions(void)
-{
-    return "leak:xla_cpu_pjrt.so\n";
-}
-
-static const dg_factory *factory;
 static backend pjrt; /* self NULL: there is no PJRT plugin here */
-
-static dg_status create(const char *plugin, void **self, dg_error *err)
-{
-    const dg_param_value value = {.type = DG_PARAM_PATH, .is_set = 1, .v.s = plugin, .text = plugin};
-    const dg_params params = {(uint32_t)sizeof params, 1, &value};
-    return ((const dg_backend_interface *)factory->interface)->create(dg_host_table(), &params, self, err);
-}
 
 static int open_backend(void **state)
 {
     (void)state;
-    dg_error err = DG_ERROR_INIT;
-    factory = module_factory("backends-pjrt");
-    if (!factory) return 0;
-    pjrt.f = factory->interface;
-    dg_status status = create("cpu", &pjrt.self, &err);
-    if (status == DG_ERR_NOT_FOUND && !getenv("DIGPT_PJRT_CPU")) return 0;
-    if (status != DG_OK) print_error("%s\n", err.message);
-    return status != DG_OK;
+    pjrt = pjrt_open((pjrt_options){0});
+    return 0;
 }
 
 static int close_backend(void **state)
 {
     (void)state;
-    if (pjrt.self) pjrt.f->destroy(pjrt.self);
+    pjrt_close(pjrt);
     return 0;
 }
 
@@ -445,37 +424,54 @@ static void too_much_memory_is_an_error_and_the_backend_lives_on(void **state)
 
 /* ---- plugins that do not work */
 
+static dg_status create(const char *plugin, dg_error *err)
+{
+    void *self;
+    return pjrt_create((pjrt_options){.plugin = plugin}, &self, err);
+}
+
 static void plugins_that_do_not_work_are_explained(void **state)
 {
     (void)state;
     static const char text[] = "this is not a shared object";
     static const char modules[] = DIGPT_BINARY_DIR "/tests/modules/";
     dg_error err;
-    void *self;
     char path[512];
-    if (!factory) skip();
+    if (!pjrt.f) skip();
     test_write(test_path("text.so"), text, sizeof text);
-    ASSERT_FAILS(create(test_path("text.so"), &self, &err), DG_ERR_FORMAT, "cannot load the PJRT plugin");
+    ASSERT_FAILS(create(test_path("text.so"), &err), DG_ERR_FORMAT, "cannot load the PJRT plugin");
     assert_string_equal(err.key, "backend.plugin");
-    ASSERT_FAILS(create("/nowhere/plugin.so", &self, &err), DG_ERR_NOT_FOUND,
-                 "no readable file /nowhere/plugin.so");
+    ASSERT_FAILS(create("/nowhere/plugin.so", &err), DG_ERR_NOT_FOUND, "no readable file /nowhere/plugin.so");
     snprintf(path, sizeof path, "%s/lib/digpt/plugins/backends-pjrt.so", DIGPT_BINARY_DIR);
-    ASSERT_FAILS(create(path, &self, &err), DG_ERR_FORMAT, "no function GetPjrtApi");
+    ASSERT_FAILS(create(path, &err), DG_ERR_FORMAT, "no function GetPjrtApi");
     snprintf(path, sizeof path, "%spjrt_old.so", modules);
-    ASSERT_FAILS(create(path, &self, &err), DG_ERR_VERSION, "too old: its PJRT API 0.1 lacks PJRT_");
+    ASSERT_FAILS(create(path, &err), DG_ERR_VERSION, "too old: its PJRT API 0.1 lacks PJRT_");
     snprintf(path, sizeof path, "%spjrt_major.so", modules);
-    ASSERT_FAILS(create(path, &self, &err), DG_ERR_VERSION, "needs major version");
+    ASSERT_FAILS(create(path, &err), DG_ERR_VERSION, "needs major version");
     snprintf(path, sizeof path, "%spjrt_empty.so", modules);
-    ASSERT_FAILS(create(path, &self, &err), DG_ERR_FORMAT, "gave no table");
+    ASSERT_FAILS(create(path, &err), DG_ERR_FORMAT, "gave no table");
     setenv("DIGPT_PJRT_CUDA", "/nowhere/cuda.so", 1);
-    ASSERT_FAILS(create("cuda", &self, &err), DG_ERR_NOT_FOUND,
+    ASSERT_FAILS(create("cuda", &err), DG_ERR_NOT_FOUND,
                  "which the environment variable DIGPT_PJRT_CUDA names");
     unsetenv("DIGPT_PJRT_CUDA");
-    ASSERT_FAILS(create("cuda", &self, &err), DG_ERR_NOT_FOUND, "set DIGPT_PJRT_CUDA to its path");
+    ASSERT_FAILS(create("cuda", &err), DG_ERR_NOT_FOUND, "set DIGPT_PJRT_CUDA to its path");
     setenv("DIGPT_PJRT_TPU", path, 1); /* any shared object: the machine is looked at first */
     if (access("/dev/accel0", F_OK) != 0 && access("/dev/vfio", F_OK) != 0)
-        ASSERT_FAILS(create("tpu", &self, &err), DG_ERR_NOT_FOUND, "no /dev/accel*, no /dev/vfio/[0-9]*");
+        ASSERT_FAILS(create("tpu", &err), DG_ERR_NOT_FOUND, "no /dev/accel*, no /dev/vfio/[0-9]*");
     unsetenv("DIGPT_PJRT_TPU");
+}
+
+static void a_plugin_that_aborts_is_a_message(void **state)
+{
+    (void)state;
+    static const char path[] = DIGPT_BINARY_DIR "/tests/modules/pjrt_abort.so";
+    dg_error err;
+    void *self;
+    if (!pjrt.f) skip();
+    pjrt_options o = {.plugin = path, .trial = "auto"};
+    ASSERT_FAILS(pjrt_create(o, &self, &err), DG_ERR_UNSUPPORTED, "it ended its process (Aborted)");
+    assert_non_null(strstr(err.message, "pjrt_abort.so"));
+    assert_non_null(strstr(err.message, "its last words: F0000 00:00:0 1 device.cc:7] Check failed"));
 }
 
 int main(void)
@@ -495,6 +491,7 @@ int main(void)
         cmocka_unit_test(a_run_with_other_inputs_is_refused_and_unwanted_outputs_are_left_out),
         cmocka_unit_test(too_much_memory_is_an_error_and_the_backend_lives_on),
         cmocka_unit_test(plugins_that_do_not_work_are_explained),
+        cmocka_unit_test(a_plugin_that_aborts_is_a_message),
     };
     return cmocka_run_group_tests(tests, open_backend, close_backend);
 }

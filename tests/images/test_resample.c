@@ -183,7 +183,7 @@ static void check_photo(const char *data, const char *entry, golden *g, dg_resam
     assert_int_equal(sscanf(box, "\"boxes_ijhw\": [ [ %d , %d , %d , %d ] , [ %d , %d , %d , %d", &b[0][0],
                             &b[0][1], &b[0][2], &b[0][3], &b[1][0], &b[1][1], &b[1][2], &b[1][3]),
                      8);
-    snprintf(path, sizeof path, "%s/imagenet-sample/train/%s", data, file);
+    snprintf(path, sizeof path, "%s/%s", data, file);
     ASSERT_OK(dg_file_read(path, 1 << 26, &bytes, &size, &err));
     dg_image image = {0};
     ASSERT_OK(dg_image_decode(bytes, size, 0, &image, &err));

@@ -87,6 +87,53 @@ static void hugging_face_query_key_and_value_become_one(void **state)
     dg_weights_close(w);
 }
 
+static void openclip_names_are_found_and_the_projection_is_transposed(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"visual.conv1.weight", "visual.positional_embedding", "visual.proj",
+                                        "transformer.resblocks.0.ln_1.weight", "positional_embedding"};
+    const dg_wanted wanted[] = {{"patch_embed.proj.weight", 2, {1, 2}},
+                                {"pos_embed", 3, {1, 5, 2}},
+                                {"head.weight", 2, {2, 3}},
+                                {"blocks.0.norm1.weight", 2, {1, 2}}};
+    dg_weights *w = file_of(names, (const int64_t[]){1, 5, 3, 1, 7}, N(names));
+    dg_names m;
+    float v[6];
+    ASSERT_OK(dg_names_match(w, wanted, 4, &m, &err));
+    assert_string_equal(m.prefix, "visual.");
+    assert_int_equal(m.n_found, 3);
+    assert_int_equal(m.n_missing, 1); /* the block outside "visual." is the text tower's */
+    assert_true(m.matches[2].transpose && m.matches[1].lead == 1);
+    ASSERT_OK(dg_name_match_read_f32(&m.matches[2], v, 6, &err));
+    const float turned[6] = {3, 5, 7, 4, 6, 8}; /* of [3, 2]: 3 4 5 6 7 8 */
+    assert_memory_equal(v, turned, sizeof v);
+    dg_names_free(&m);
+    dg_weights_close(w);
+}
+
+static void a_file_without_a_model_tells_what_it_has(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"module.patch_embed.proj.weight", "module.blocks.3.norm1.bias",
+                                        "module.optimizer.step", "head.bias"};
+    dg_weights *w = file_of(names, (const int64_t[]){1, 2, 3, 4}, N(names));
+    dg_arena arena = {0};
+    dg_wanted *known;
+    size_t n;
+    ASSERT_OK(dg_names_known(w, &arena, &known, &n, &err));
+    assert_int_equal(n, 3);
+    assert_string_equal(known[0].name, "blocks.3.norm1.bias");
+    assert_string_equal(known[1].name, "head.bias");
+    assert_string_equal(known[2].name, "patch_embed.proj.weight");
+    assert_true(known[1].rank == 2 && known[1].dims[0] == 4 && known[1].dims[1] == 2);
+    dg_weights_close(w);
+    w = file_of(names + 1, (const int64_t[]){2, 3, 4}, 3);
+    ASSERT_OK(dg_names_known(w, &arena, &known, &n, &err));
+    assert_int_equal(n, 0); /* no patch embedding */
+    dg_weights_close(w);
+    dg_arena_free(&arena);
+}
+
 static void the_report_lists_rules_missing_shapes_and_left_over(void **state)
 {
     (void)state;
@@ -136,6 +183,8 @@ int main(void)
         cmocka_unit_test(official_names_are_ours),
         cmocka_unit_test(the_prefix_with_most_matches_is_stripped),
         cmocka_unit_test(hugging_face_query_key_and_value_become_one),
+        cmocka_unit_test(openclip_names_are_found_and_the_projection_is_transposed),
+        cmocka_unit_test(a_file_without_a_model_tells_what_it_has),
         cmocka_unit_test(the_report_lists_rules_missing_shapes_and_left_over),
         cmocka_unit_test(two_names_for_one_tensor_are_an_error),
     };

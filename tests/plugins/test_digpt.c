@@ -376,7 +376,6 @@ static void what_does_not_fit_is_explained(void **state)
 {
     (void)state;
     const dg_tokenizer_info *clip = &clip_tokens, odd = plain_tokens(7, 7, 8);
-    check_error(224, NULL, "size=B", DG_ERR_MISMATCH, "tokenizer", "no tokenizer");
     check_error(224, clip, "patch=15", DG_ERR_MISMATCH, "model.patch", "patches of 15x15");
     check_error(224, clip, "segments=[3, 2]", DG_ERR_MISMATCH, "model.segments",
                 "14x14 patches (of 16x16 pixels) cannot be cut into 3x2");
@@ -399,6 +398,27 @@ static void what_does_not_fit_is_explained(void **state)
     dg_model_env env = env_of(224, 224, clip);
     ASSERT_FAILS(MAKE(&c, DG_MODEL_INTERFACE, "digpt", &env, "order=fixed", "fixed_order=[0, 1, 1, 3]"),
                  DG_ERR_INVALID, "entry 2 is 1");
+}
+
+static void without_a_tokenizer_there_is_an_encoder_and_no_pretraining(void **state)
+{
+    (void)state;
+    dg_error err;
+    dg_component c;
+    dg_model_env env = env_of(32, 32, NULL);
+    ASSERT_OK(MAKE(&c, DG_MODEL_INTERFACE, "digpt", &env, TINY, "patch=8"));
+    const dg_model_interface *table = table_of(&c);
+    dg_graph *g = dg_graph_create();
+    dg_features f;
+    const dg_field fields[] = {{"image", dg_input(g, "image", DG_U8, DG_LIST(2, 32, 32, 3), DG_PER_SAMPLE)}};
+    ASSERT_OK(table->encode(c.self, g, fields[0].value, 0, DG_NO_VALUE, &f, &err));
+    dg_model_batch in = {
+        .struct_size = sizeof in, .n_fields = 1, .batch = 2, .fields = fields, .tokens = DG_NO_VALUE};
+    dg_model_output out = {.struct_size = sizeof out, .loss = DG_NO_VALUE};
+    ASSERT_FAILS(table->build(c.self, g, &in, &out, &err), DG_ERR_MISMATCH, "no tokenizer");
+    assert_string_equal(err.key, "tokenizer");
+    dg_graph_destroy(g);
+    dg_component_destroy(&c);
 }
 
 static void running_out_of_memory_at_any_point_is_an_error_and_leaves_nothing_behind(void **state)
@@ -437,6 +457,7 @@ int main(void)
         cmocka_unit_test(other_host_inputs_are_refused),
         cmocka_unit_test(a_prediction_depends_on_earlier_segments_only),
         cmocka_unit_test(what_does_not_fit_is_explained),
+        cmocka_unit_test(without_a_tokenizer_there_is_an_encoder_and_no_pretraining),
         cmocka_unit_test(running_out_of_memory_at_any_point_is_an_error_and_leaves_nothing_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -60,8 +60,8 @@ typedef struct session {
     void **outputs; /* [n_outputs] */
 } session;
 
-/* Builds the train program of the recipe text, with taps and gradients as outputs; of a classifier if `classify` is
- * not NULL. */
+/* Builds the train program of the recipe text, with taps and gradients as outputs; of a classifier if
+ * `classify` is not NULL. */
 dg_status session_open(reference *r, const char *recipe, const dg_optimizer *optimizer,
                        const dg_classify_spec *classify, int64_t batch, session *s, dg_error *err);
 dg_status session_run(session *s, dg_error *err);
@@ -79,10 +79,10 @@ void ref_gradients(reference *r, const session *s, const char *fixture, const dg
 void ref_after(reference *r, const session *s, const char *fixture, const dg_weights *after,
                const char *prefix, int steps, double lr, double most);
 
-/* The worst of all recorded activations PREFIX + TAP (complete or sampled; without a prefix the sampled ones only); each
- * tap must be there. */
-void ref_activations(reference *r, const session *s, const char *fixture, const dg_weights *acts, const char *prefix,
-                     double tol);
+/* The worst of all recorded activations PREFIX + TAP (complete or sampled; without a prefix the sampled ones
+ * only); each tap must be there. */
+void ref_activations(reference *r, const session *s, const char *fixture, const dg_weights *acts,
+                     const char *prefix, double tol);
 
 /* ---- the fixtures */
 void ref_finetune(reference *r, const dg_json *fixture);  /* B */

@@ -409,6 +409,32 @@ static void a_gradient_that_is_not_finite_changes_nothing_when_clipping(void **s
     close_stepper(&s);
 }
 
+/* ---- memory that runs out */
+
+static void an_allocation_that_fails_is_an_error_and_no_crash(void **state)
+{
+    (void)state;
+    opened o;
+    dg_error err;
+    dg_run_result result;
+    char name[32];
+    int failed = 0;
+    open_recipe(&o, "train.steps=2 train.checkpoint_every=1 data.workers=1");
+    for (size_t n = 1; n < 100000; n += 1 + n / 12) {
+        snprintf(name, sizeof name, "memory-%zu", n);
+        const dg_run_options options = {test_path(name), false, false, &o.schemas, NULL};
+        err = (dg_error)DG_ERROR_INIT;
+        dg_alloc_fail_at(n);
+        dg_status s = dg_run_train(o.recipe, o.plugins.registry, &options, &result, &err);
+        dg_alloc_fail_at(0);
+        if (s == DG_OK) continue;
+        failed++;
+        if (!err.message[0]) fail_msg("allocation %zu failed without a message", n);
+    }
+    assert_true(failed > 20);
+    close_recipe(&o);
+}
+
 /* ---- first weights */
 
 static void weights_of_another_run_are_taken_by_their_official_names(void **state)
@@ -489,6 +515,7 @@ int main(void)
         cmocka_unit_test(a_nan_leaves_the_state_as_it_was_and_is_named),
         cmocka_unit_test(a_run_ends_with_step_tensor_and_samples_and_the_checkpoint_stays),
         cmocka_unit_test(a_gradient_that_is_not_finite_changes_nothing_when_clipping),
+        cmocka_unit_test(an_allocation_that_fails_is_an_error_and_no_crash),
         cmocka_unit_test(weights_of_another_run_are_taken_by_their_official_names),
         cmocka_unit_test(weights_of_another_shape_are_refused_with_both_shapes),
         cmocka_unit_test(weights_that_have_nothing_in_common_are_refused),

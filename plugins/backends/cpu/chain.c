@@ -1,5 +1,5 @@
-/* chain.c - chains of element-wise ops: how the ops become lanes, how one chain takes in another, and the step that
- * carries out the whole. */
+/* chain.c - chains of element-wise ops: how the ops become lanes, how one chain takes in another, and the
+ * step that carries out the whole. */
 #include "cpu.h"
 
 /* ---- ops as lanes */
@@ -53,9 +53,15 @@ static int lane_op(const char *op)
     return -1;
 }
 
-bool dg_cpu_is_lane_op(const char *op) { return lane_op(op) >= 0; }
+bool dg_cpu_is_lane_op(const char *op)
+{
+    return lane_op(op) >= 0;
+}
 
-static bool is_float(int32_t dtype) { return dg_dtype_is_float((dg_dtype)dtype); }
+static bool is_float(int32_t dtype)
+{
+    return dg_dtype_is_float((dg_dtype)dtype);
+}
 
 /* ---- building */
 
@@ -66,9 +72,13 @@ static uint8_t add_step(dg_cpu_chain *chain, uint8_t op, uint8_t a, uint8_t b, u
     return (uint8_t)chain->e.n_steps++;
 }
 
-static uint8_t add_unary(dg_cpu_chain *chain, uint8_t op, uint8_t x) { return add_step(chain, op, x, x, x); }
+static uint8_t add_unary(dg_cpu_chain *chain, uint8_t op, uint8_t x)
+{
+    return add_step(chain, op, x, x, x);
+}
 
-/* Appends the steps and leaves of `part`, of which `to` has at least as many elements; gives the step of its result. */
+/* Appends the steps and leaves of `part`, of which `to` has at least as many elements; gives the step of its
+ * result. */
 static uint8_t take_in(dg_cpu_chain *to, const dg_cpu_chain *part)
 {
     int32_t first = to->e.n_steps, leaf = to->e.n_leaves;
@@ -135,7 +145,8 @@ static uint8_t operand(dg_cpu_plan *c, dg_cpu_chain *chain, int32_t v, const dg_
     if (!fits(c, chain, v, t, more)) return add_leaf(c, chain, v, t);
     const dg_cpu_chain *part = c->values[v].chain;
     uint8_t result = take_in(chain, part);
-    if (c->p->values[v].type.dtype == DG_BF16 && !part->rounded) result = add_unary(chain, DG_CPU_F_ROUND, result);
+    if (c->p->values[v].type.dtype == DG_BF16 && !part->rounded)
+        result = add_unary(chain, DG_CPU_F_ROUND, result);
     return result;
 }
 
@@ -178,7 +189,9 @@ static uint32_t lane_bits(int32_t dtype, double value)
 {
     float f = (float)value;
     if (dtype == DG_BF16) f = dg_bf16_to_f32(dg_f32_to_bf16(f));
-    int32_t low = dtype == DG_I32 ? INT32_MIN : 0, high = dtype == DG_I32 ? INT32_MAX : dtype == DG_U8 ? 255 : 1;
+    int32_t low = dtype == DG_I32 ? INT32_MIN : 0, high = dtype == DG_I32  ? INT32_MAX
+                                                          : dtype == DG_U8 ? 255
+                                                                           : 1;
     int32_t k = value != value ? 0 : value <= low ? low : value >= high ? high : (int32_t)value;
     if (dtype == DG_BOOL) k = value != 0;
     uint32_t bits;
@@ -227,7 +240,8 @@ void dg_cpu_chain_node(dg_cpu_plan *c, uint32_t n)
     c->values[node->out].chain = chain;
 }
 
-dg_cpu_chain *dg_cpu_chain_reshaped(dg_cpu_plan *c, const dg_cpu_chain *from, const dg_type *from_type, const dg_type *to)
+dg_cpu_chain *dg_cpu_chain_reshaped(dg_cpu_plan *c, const dg_cpu_chain *from, const dg_type *from_type,
+                                    const dg_type *to)
 {
     dg_cpu_chain *chain = new_chain(c, to);
     if (!chain) return NULL;
@@ -240,7 +254,8 @@ dg_cpu_chain *dg_cpu_chain_reshaped(dg_cpu_plan *c, const dg_cpu_chain *from, co
     for (int32_t k = 0; k < from->e.n_leaves; k++) {
         dg_cpu_expr_leaf *leaf = &chain->e.leaves[k];
         memset(leaf->stride, 0, sizeof leaf->stride);
-        if (leaf->padded || !dg_cpu_restride(from_type, from->e.leaves[k].stride, to, leaf->stride)) return NULL;
+        if (leaf->padded || !dg_cpu_restride(from_type, from->e.leaves[k].stride, to, leaf->stride))
+            return NULL;
     }
     return chain;
 }
@@ -281,7 +296,8 @@ static void collapse(dg_cpu_expr *e)
             leaf->high[to] = leaf->padded ? leaf->high[a] : e->dims[to];
         }
     }
-    if (n > 0 && e->out_stride[n - 1] != 1) { /* an axis of one element was dropped: stores need it, to go by runs */
+    if (n > 0 &&
+        e->out_stride[n - 1] != 1) { /* an axis of one element was dropped: stores need it, to go by runs */
         e->dims[n] = e->out_stride[n] = 1;
         for (int k = 0; k < e->n_leaves; k++) {
             e->leaves[k].stride[n] = e->leaves[k].low[n] = 0;
@@ -299,7 +315,8 @@ static void collapse(dg_cpu_expr *e)
     }
 }
 
-/* Gives each step a slot that nobody still reads. There are enough: no more than the leaves and one are alive. */
+/* Gives each step a slot that nobody still reads. There are enough: no more than the leaves and one are
+ * alive. */
 static void assign_slots(dg_cpu_expr *e)
 {
     int last[DG_CPU_MOST_STEPS], owner[DG_CPU_MOST_SLOTS];
@@ -318,7 +335,8 @@ static void assign_slots(dg_cpu_expr *e)
     }
 }
 
-void dg_cpu_chain_emit(dg_cpu_plan *c, const dg_cpu_chain *chain, dg_dtype dtype, void *out, const int64_t *stride)
+void dg_cpu_chain_emit(dg_cpu_plan *c, const dg_cpu_chain *chain, dg_dtype dtype, void *out,
+                       const int64_t *stride)
 {
     const void *base[DG_CPU_MOST_LEAVES] = {0};
     for (int32_t k = 0; k < chain->e.n_leaves; k++)
@@ -328,7 +346,8 @@ void dg_cpu_chain_emit(dg_cpu_plan *c, const dg_cpu_chain *chain, dg_dtype dtype
     dg_type t = {(int32_t)dtype, e->rank, {0}};
     memcpy(t.dims, e->dims, sizeof t.dims);
     dg_cpu_view dense = dg_cpu_dense_view(0, &t);
-    for (int32_t k = 0; k < e->n_leaves; k++) e->leaves[k].base = chain->values[k] >= 0 ? base[k] : &e->leaves[k].pad;
+    for (int32_t k = 0; k < e->n_leaves; k++)
+        e->leaves[k].base = chain->values[k] >= 0 ? base[k] : &e->leaves[k].pad;
     memcpy(e->out_stride, stride ? stride : dense.stride, sizeof e->out_stride);
     e->out = out;
     e->out_dtype = (int32_t)dtype;

@@ -23,7 +23,8 @@ static bool overwrites(const dg_cpu_plan *c, uint32_t n, int32_t v, int32_t leaf
         dg_cpu_view view = {0};
         if (chain->values[k] != leaf) continue;
         memcpy(view.stride, chain->e.leaves[k].stride, sizeof view.stride);
-        if (chain->e.leaves[k].padded || chain->e.leaves[k].offset || !dg_cpu_is_dense(&view, t)) return false;
+        if (chain->e.leaves[k].padded || chain->e.leaves[k].offset || !dg_cpu_is_dense(&view, t))
+            return false;
     }
     return true;
 }
@@ -57,7 +58,8 @@ static void emit_end(dg_cpu_plan *c)
         if (u < 0 || p->leaves[l].kind == DG_LEAF_INPUT) continue;
         uint64_t bytes = (uint64_t)dg_type_bytes(dg_cpu_type(c, u));
         const dg_cpu_value *root = &c->values[c->values[u].view.root];
-        bool staged = root->home == DG_CPU_LEAF && root->leaf < 0; /* another leaf, which may be overwritten first */
+        bool staged =
+            root->home == DG_CPU_LEAF && root->leaf < 0; /* another leaf, which may be overwritten first */
         const void *from = dg_cpu_in(c, u);
         void *stage = staged ? dg_cpu_scratch(c, bytes) : NULL;
         if (c->dry || c->values[u].leaf == (int32_t)l) continue;
@@ -98,7 +100,8 @@ static dg_status plan_arena(dg_cpu_plan *c)
 /* Everything up to the real round. */
 static dg_status prepare(dg_cpu_plan *c, dg_cpu *cpu, const dg_program *p, dg_error *err)
 {
-    *c = (dg_cpu_plan){.cpu = cpu, .p = p, .dry = true, .err = err, .plan_pool = {cpu, NULL}, .pool = {cpu, NULL}};
+    *c = (dg_cpu_plan){
+        .cpu = cpu, .p = p, .dry = true, .err = err, .plan_pool = {cpu, NULL}, .pool = {cpu, NULL}};
     DG_TRY(dg_cpu_check(cpu, p, NULL, NULL, err));
     uint64_t bytes = (p->n_values + 1) * sizeof *c->values;
     c->values = dg_cpu_pool_take(&c->plan_pool, bytes);
@@ -123,10 +126,12 @@ dg_status dg_cpu_memory(void *self, const dg_program *p, dg_memory_need *out, dg
     if (s == DG_OK) {
         uint64_t state = 0;
         for (uint32_t l = 0; l < p->n_leaves; l++)
-            if (p->leaves[l].kind != DG_LEAF_INPUT) state += (uint64_t)dg_type_bytes(dg_cpu_type(&c, p->leaves[l].value));
+            if (p->leaves[l].kind != DG_LEAF_INPUT)
+                state += (uint64_t)dg_type_bytes(dg_cpu_type(&c, p->leaves[l].value));
         *out = (dg_memory_need){.struct_size = (uint32_t)sizeof *out,
                                 .state = state,
-                                .temporary = c.arena_bytes + c.constant_bytes + c.worker_bytes * (uint64_t)cpu->threads};
+                                .temporary = c.arena_bytes + c.constant_bytes +
+                                             c.worker_bytes * (uint64_t)cpu->threads};
     }
     dg_cpu_pool_free(&c.plan_pool);
     dg_cpu_pool_free(&c.pool);
@@ -183,7 +188,8 @@ static dg_status make(dg_backend_exe *exe, dg_backend_store *s)
     return c->status;
 }
 
-dg_status dg_cpu_compile(void *self, const dg_program *p, dg_backend_store *s, dg_backend_exe **out, dg_error *err)
+dg_status dg_cpu_compile(void *self, const dg_program *p, dg_backend_store *s, dg_backend_exe **out,
+                         dg_error *err)
 {
     dg_cpu *cpu = self;
     *out = NULL;

@@ -1,10 +1,11 @@
 /* cpu.h - the inside of the cpu backend.
  *
- * Way of a program: plan.c reads it once and decides for each value where its elements are: in memory of its own, in
- * another value's memory (a view), or nowhere, because it is computed inside the pass of whoever reads it (a chain of
- * element-wise ops). Then the nodes are emitted twice (emit.c, chain.c, product.c). The dry round touches no memory: it
- * finds what every node reads and writes, hence the lives of values, and what scratch it needs; from that compile.c
- * plans one arena. The real round makes the steps that run.c carries out, with all pointers in place. */
+ * Way of a program: plan.c reads it once and decides for each value where its elements are: in memory of its
+ * own, in another value's memory (a view), or nowhere, because it is computed inside the pass of whoever
+ * reads it (a chain of element-wise ops). Then the nodes are emitted twice (emit.c, chain.c, product.c). The
+ * dry round touches no memory: it finds what every node reads and writes, hence the lives of values, and what
+ * scratch it needs; from that compile.c plans one arena. The real round makes the steps that run.c carries
+ * out, with all pointers in place. */
 #ifndef DG_CPU_CPU_H
 #define DG_CPU_CPU_H
 
@@ -36,10 +37,10 @@ void *dg_cpu_store_find(const dg_backend_store *s, const char *name, const dg_ty
 dg_status dg_cpu_store_create(void *self, dg_backend_store **out, dg_error *err);
 void dg_cpu_store_destroy(dg_backend_store *s);
 dg_status dg_cpu_store_add(dg_backend_store *s, const char *name, const dg_type *type, dg_error *err);
-dg_status dg_cpu_store_write(dg_backend_store *s, const char *name, const void *data, uint64_t offset, uint64_t bytes,
-                             dg_error *err);
-dg_status dg_cpu_store_read(dg_backend_store *s, const char *name, void *data, uint64_t offset, uint64_t bytes,
-                            dg_error *err);
+dg_status dg_cpu_store_write(dg_backend_store *s, const char *name, const void *data, uint64_t offset,
+                             uint64_t bytes, dg_error *err);
+dg_status dg_cpu_store_read(dg_backend_store *s, const char *name, void *data, uint64_t offset,
+                            uint64_t bytes, dg_error *err);
 
 /* Zeroed memory, 64-byte aligned; NULL when out of memory. */
 void *dg_cpu_allocate(const dg_cpu *cpu, uint64_t bytes);
@@ -52,7 +53,8 @@ const char *dg_cpu_refusal(const dg_work *work);
 /* Is there an emitter for the op? */
 bool dg_cpu_knows(const char *op);
 bool dg_cpu_supports(void *self, const dg_work *work);
-dg_status dg_cpu_check(void *self, const dg_program *p, dg_complain_function complain, void *user, dg_error *err);
+dg_status dg_cpu_check(void *self, const dg_program *p, dg_complain_function complain, void *user,
+                       dg_error *err);
 
 /* ---- view.c: where the elements of a value are */
 
@@ -65,20 +67,20 @@ typedef struct dg_cpu_view {
 dg_cpu_view dg_cpu_dense_view(int32_t root, const dg_type *t);
 /* Do elements follow each other in row-major order? */
 bool dg_cpu_is_dense(const dg_cpu_view *v, const dg_type *t);
-/* Strides over `to` for elements that have `stride` over `from`, both of the same number of elements and in the same
- * order; false when no strides do it. */
+/* Strides over `to` for elements that have `stride` over `from`, both of the same number of elements and in
+ * the same order; false when no strides do it. */
 bool dg_cpu_restride(const dg_type *from, const int64_t *stride, const dg_type *to, int64_t *out);
 /* Strides of `stride` over `from`, stretched as in numpy to `to`. */
 void dg_cpu_stretch(const dg_type *from, const int64_t *stride, const dg_type *to, int64_t *out);
 
 /* ---- the plan */
 
-/* Element-wise work that is not done yet: an expression whose leaves are values. Steps are in the order of evaluation;
- * their operands are earlier steps (DG_CPU_LOAD: a leaf), slots come at the end. */
+/* Element-wise work that is not done yet: an expression whose leaves are values. Steps are in the order of
+ * evaluation; their operands are earlier steps (DG_CPU_LOAD: a leaf), slots come at the end. */
 typedef struct dg_cpu_chain {
-    dg_cpu_expr e; /* dims: the value's, not collapsed; leaves without base */
+    dg_cpu_expr e;                      /* dims: the value's, not collapsed; leaves without base */
     int32_t values[DG_CPU_MOST_LEAVES]; /* the roots; -1: the constant in `pad` */
-    bool rounded; /* lanes are what the value's dtype can hold */
+    bool rounded;                       /* lanes are what the value's dtype can hold */
 } dg_cpu_chain;
 
 typedef enum dg_cpu_home { DG_CPU_ARENA, DG_CPU_LEAF, DG_CPU_INPUT, DG_CPU_CONSTANT } dg_cpu_home;
@@ -104,10 +106,10 @@ typedef struct dg_cpu_copy {
 } dg_cpu_copy;
 
 typedef struct dg_cpu_step {
-    dg_cpu_kernel kernel;          /* NULL: product */
-    const void *args;              /* of the kernel */
+    dg_cpu_kernel kernel; /* NULL: product */
+    const void *args;     /* of the kernel */
     struct dg_cpu_product *product;
-    int64_t units, grain;          /* units of a piece of work; pieces do not depend on the number of threads */
+    int64_t units, grain; /* units of a piece of work; pieces do not depend on the number of threads */
     uint32_t node;
 } dg_cpu_step;
 
@@ -122,11 +124,11 @@ void dg_cpu_pool_free(dg_cpu_pool *pool);
 typedef struct dg_cpu_plan {
     dg_cpu *cpu;
     const dg_program *p;
-    dg_cpu_value *values; /* [n_values] */
-    dg_cpu_pool plan_pool; /* what planning needs; given back after it */
-    dg_cpu_pool pool;      /* args and constants */
-    bool dry;             /* which round of emission this is */
-    int32_t time;         /* the node being emitted */
+    dg_cpu_value *values;   /* [n_values] */
+    dg_cpu_pool plan_pool;  /* what planning needs; given back after it */
+    dg_cpu_pool pool;       /* args and constants */
+    bool dry;               /* which round of emission this is */
+    int32_t time;           /* the node being emitted */
     dg_plan_block *scratch; /* [n_scratch] in the order of demand */
     uint32_t n_scratch, scratch_room, next_scratch;
     dg_cpu_step *steps;
@@ -140,7 +142,7 @@ typedef struct dg_cpu_plan {
     dg_cpu_copy *inputs;             /* [n_inputs] in the order of the INPUT leaves */
     dg_cpu_copy *copies;             /* [n_copies] updates that are not made in place */
     uint32_t n_inputs, n_copies;
-    dg_status status;                /* sticky */
+    dg_status status; /* sticky */
     dg_error *err;
 } dg_cpu_plan;
 
@@ -155,11 +157,13 @@ bool dg_cpu_is_lane_op(const char *op);
 /* Builds the chain of node n, of a lane op, fill or pad; sets plan status. */
 void dg_cpu_chain_node(dg_cpu_plan *c, uint32_t n);
 /* The chain of v seen through a reshape, or NULL when that cannot be. */
-dg_cpu_chain *dg_cpu_chain_reshaped(dg_cpu_plan *c, const dg_cpu_chain *from, const dg_type *from_type, const dg_type *to);
+dg_cpu_chain *dg_cpu_chain_reshaped(dg_cpu_plan *c, const dg_cpu_chain *from, const dg_type *from_type,
+                                    const dg_type *to);
 /* Makes a chain that reads v. */
 void dg_cpu_chain_load(dg_cpu_plan *c, dg_cpu_chain *chain, int32_t v);
 /* Emits the chain into `out`: dense, or with strides [rank] when these are not NULL. */
-void dg_cpu_chain_emit(dg_cpu_plan *c, const dg_cpu_chain *chain, dg_dtype dtype, void *out, const int64_t *stride);
+void dg_cpu_chain_emit(dg_cpu_plan *c, const dg_cpu_chain *chain, dg_dtype dtype, void *out,
+                       const int64_t *stride);
 
 /* emit.c: memory of values, scratch, steps */
 
@@ -176,10 +180,13 @@ void dg_cpu_add_step(dg_cpu_plan *c, dg_cpu_kernel kernel, const void *args, int
                      int64_t worker_bytes);
 void dg_cpu_add_product(dg_cpu_plan *c, struct dg_cpu_product *product, int64_t worker_bytes);
 /* args copied, then a step over them. */
-#define DG_CPU_STEP(C, KERNEL, ARGS, UNITS, GRAIN, BYTES)                                                            \
+#define DG_CPU_STEP(C, KERNEL, ARGS, UNITS, GRAIN, BYTES)                                                    \
     dg_cpu_add_step(C, KERNEL, dg_cpu_args(C, &(ARGS), sizeof(ARGS)), UNITS, GRAIN, BYTES)
 void dg_cpu_nomem(dg_cpu_plan *c, uint64_t bytes, const char *what);
-static inline const dg_type *dg_cpu_type(const dg_cpu_plan *c, int32_t v) { return &c->p->values[v].type; }
+static inline const dg_type *dg_cpu_type(const dg_cpu_plan *c, int32_t v)
+{
+    return &c->p->values[v].type;
+}
 
 /* One emitter an op: emit_rows.c, emit_reduce.c, emit_attention.c, product.c. */
 void dg_cpu_emit_gather(dg_cpu_plan *c, uint32_t n);
@@ -203,8 +210,8 @@ void dg_cpu_emit_patchify(dg_cpu_plan *c, uint32_t n);
 void dg_cpu_emit_adamw(dg_cpu_plan *c, uint32_t n);
 
 /* Sum or maximum over the middle of x [outer, n, inner], into y [outer, inner] of y_dtype. */
-void dg_cpu_emit_reduction(dg_cpu_plan *c, const void *x, int32_t x_dtype, int64_t outer, int64_t n, int64_t inner, void *y,
-                           int32_t y_dtype, bool max);
+void dg_cpu_emit_reduction(dg_cpu_plan *c, const void *x, int32_t x_dtype, int64_t outer, int64_t n,
+                           int64_t inner, void *y, int32_t y_dtype, bool max);
 
 /* product.c */
 dg_status dg_cpu_product_run(struct dg_cpu_product *p, char *workers, uint64_t stride, dg_error *err);
@@ -214,7 +221,8 @@ bool dg_cpu_is_native(const dg_cpu *cpu, int32_t in, int32_t out);
 
 /* compile.c */
 dg_status dg_cpu_memory(void *self, const dg_program *p, dg_memory_need *out, dg_error *err);
-dg_status dg_cpu_compile(void *self, const dg_program *p, dg_backend_store *s, dg_backend_exe **out, dg_error *err);
+dg_status dg_cpu_compile(void *self, const dg_program *p, dg_backend_store *s, dg_backend_exe **out,
+                         dg_error *err);
 void dg_cpu_release(dg_backend_exe *exe);
 
 struct dg_backend_exe {
@@ -229,8 +237,8 @@ dg_status dg_cpu_run(dg_backend_exe *exe, const dg_run *run, dg_error *err);
 void dg_cpu_profile(dg_backend_exe *exe, bool on);
 dg_status dg_cpu_times(dg_backend_exe *exe, dg_node_time *out, uint32_t room, uint32_t *n, dg_error *err);
 /* Runs a kernel over all units, in pieces of `grain`; scratch of worker w is at workers + w * stride. */
-void dg_cpu_parallel(int threads, dg_cpu_kernel kernel, const void *args, int64_t units, int64_t grain, char *workers,
-                     uint64_t stride);
+void dg_cpu_parallel(int threads, dg_cpu_kernel kernel, const void *args, int64_t units, int64_t grain,
+                     char *workers, uint64_t stride);
 /* Threads that this process may use. */
 int dg_cpu_usable_threads(void);
 /* Number of threads of oneDNN and of the loops, for the time of one call. */

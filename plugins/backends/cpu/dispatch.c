@@ -6,18 +6,28 @@ extern const dg_cpu_kernels dg_cpu_kernels_plain;
 #if defined(DG_CPU_X86)
 extern const dg_cpu_kernels dg_cpu_kernels_avx2, dg_cpu_kernels_avx512, dg_cpu_kernels_avx512_bf16;
 
-static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+static bool has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
 
 static bool has_avx512(void)
 {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512cd");
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512cd");
 }
 
-static bool has_avx512_bf16(void) { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+static bool has_avx512_bf16(void)
+{
+    return has_avx512() && __builtin_cpu_supports("avx512bf16");
+}
 #endif
 
-static bool always(void) { return true; }
+static bool always(void)
+{
+    return true;
+}
 
 static const struct {
     bool (*usable)(void);

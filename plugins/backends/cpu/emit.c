@@ -44,8 +44,8 @@ void dg_cpu_pool_free(dg_cpu_pool *pool)
 void dg_cpu_nomem(dg_cpu_plan *c, uint64_t bytes, const char *what)
 {
     if (c->status == DG_OK)
-        c->status = dg_fail(c->err, DG_ERR_NOMEM, "out of memory while compiling '%s': %llu bytes for %s", c->p->name,
-                            (unsigned long long)bytes, what);
+        c->status = dg_fail(c->err, DG_ERR_NOMEM, "out of memory while compiling '%s': %llu bytes for %s",
+                            c->p->name, (unsigned long long)bytes, what);
 }
 
 /* ---- values */
@@ -70,7 +70,8 @@ const void *dg_cpu_in(dg_cpu_plan *c, int32_t v)
     const dg_cpu_value *value = &c->values[v];
     bool copied = value->own && value->view.root != v;
     const char *at = dg_cpu_in_root(c, copied ? v : value->view.root);
-    int64_t offset = copied ? 0 : value->view.offset * (int64_t)dg_dtype_size((dg_dtype)dg_cpu_type(c, v)->dtype);
+    int64_t offset =
+        copied ? 0 : value->view.offset * (int64_t)dg_dtype_size((dg_dtype)dg_cpu_type(c, v)->dtype);
     return at ? at + offset : NULL;
 }
 
@@ -104,7 +105,8 @@ static bool grow(dg_cpu_plan *c, dg_cpu_pool *pool, void *items_pp, uint32_t *ro
 void *dg_cpu_scratch(dg_cpu_plan *c, uint64_t bytes)
 {
     if (!c->dry) return c->arena + c->scratch[c->next_scratch++].offset;
-    if (c->n_scratch == c->scratch_room && !grow(c, &c->plan_pool, &c->scratch, &c->scratch_room, sizeof *c->scratch))
+    if (c->n_scratch == c->scratch_room &&
+        !grow(c, &c->plan_pool, &c->scratch, &c->scratch_room, sizeof *c->scratch))
         return NULL;
     c->scratch[c->n_scratch++] = (dg_plan_block){bytes, c->time, c->time, 0};
     return NULL;
@@ -123,7 +125,8 @@ void *dg_cpu_args(dg_cpu_plan *c, const void *args, uint64_t bytes)
 static void add(dg_cpu_plan *c, dg_cpu_step step)
 {
     if (c->dry || c->status != DG_OK) return;
-    if (c->n_steps == c->steps_room && !grow(c, &c->pool, &c->steps, &c->steps_room, sizeof *c->steps)) return;
+    if (c->n_steps == c->steps_room && !grow(c, &c->pool, &c->steps, &c->steps_room, sizeof *c->steps))
+        return;
     step.node = (uint32_t)c->time;
     c->steps[c->n_steps++] = step;
 }

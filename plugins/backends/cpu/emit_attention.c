@@ -43,7 +43,8 @@ static dg_cpu_attention attention_of(dg_cpu_plan *c, const dg_program_node *n, u
     a.scale = (float)(scale != 0 ? scale : 1 / sqrt((double)a.d));
     if (n->in[extra] >= 0 && dg_cpu_type(c, n->in[extra])->dims[0] > 1) a.group_q_stride = a.nq;
     if (n->in[extra + 1] >= 0 && dg_cpu_type(c, n->in[extra + 1])->dims[0] > 1) a.group_k_stride = a.nk;
-    if (n->in[extra + 2] >= 0 && dg_cpu_type(c, n->in[extra + 2])->dims[0] > 1) a.bias_stride = heads * a.nq * a.nk;
+    if (n->in[extra + 2] >= 0 && dg_cpu_type(c, n->in[extra + 2])->dims[0] > 1)
+        a.bias_stride = heads * a.nq * a.nk;
     return a;
 }
 
@@ -53,7 +54,8 @@ void dg_cpu_emit_attention(dg_cpu_plan *c, uint32_t i)
     dg_cpu_attention a = attention_of(c, n, 0, 3);
     a.y = result(c, n->out);
     a.lse = dg_cpu_out(c, n->out + 1);
-    DG_CPU_STEP(c, c->cpu->kernels->attention, a, a.batch * a.heads, 1, c->cpu->kernels->attention_scratch(&a, false));
+    DG_CPU_STEP(c, c->cpu->kernels->attention, a, a.batch * a.heads, 1,
+                c->cpu->kernels->attention_scratch(&a, false));
 }
 
 void dg_cpu_emit_attention_grad(dg_cpu_plan *c, uint32_t i)

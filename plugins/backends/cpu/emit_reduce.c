@@ -1,7 +1,10 @@
 /* emit_reduce.c - reductions over any axes, as one or more sums over the middle of [outer, n, inner]. */
 #include "cpu.h"
 
-static int64_t round_up(int64_t n, int64_t d) { return (n + d - 1) / d; }
+static int64_t round_up(int64_t n, int64_t d)
+{
+    return (n + d - 1) / d;
+}
 
 static void add_reduction(dg_cpu_plan *c, dg_cpu_reduce a)
 {
@@ -12,10 +15,10 @@ static void add_reduction(dg_cpu_plan *c, dg_cpu_reduce a)
                 work >= 16384 ? 1 : 16384 / work, 0);
 }
 
-/* A reduction of few results is cut into pieces, so that there is work for all threads; the pieces depend on the shape
- * alone. */
-void dg_cpu_emit_reduction(dg_cpu_plan *c, const void *x, int32_t x_dtype, int64_t outer, int64_t n, int64_t inner, void *y,
-                           int32_t y_dtype, bool max)
+/* A reduction of few results is cut into pieces, so that there is work for all threads; the pieces depend on
+ * the shape alone. */
+void dg_cpu_emit_reduction(dg_cpu_plan *c, const void *x, int32_t x_dtype, int64_t outer, int64_t n,
+                           int64_t inner, void *y, int32_t y_dtype, bool max)
 {
     enum { FEW = 32, ROWS = 8192, COLUMNS = 128 };
     int64_t piece = inner == 1 ? ROWS : COLUMNS, units = outer * round_up(inner, DG_CPU_COLUMNS);
@@ -70,7 +73,8 @@ static void emit(dg_cpu_plan *c, uint32_t i, bool max)
         for (int j = 0; j < k; j++) outer *= g.size[j];
         for (int j = k + 1; j < g.n; j++) inner *= g.size[j];
         int32_t to = --left == 0 ? out->dtype : dg_dtype_is_float((dg_dtype)dtype) ? DG_F32 : dtype;
-        void *result = left == 0 ? y : dg_cpu_scratch(c, (uint64_t)(outer * inner) * dg_dtype_size((dg_dtype)to));
+        void *result =
+            left == 0 ? y : dg_cpu_scratch(c, (uint64_t)(outer * inner) * dg_dtype_size((dg_dtype)to));
         dg_cpu_emit_reduction(c, x, dtype, outer, g.size[k], inner, result, to, max);
         g.size[k] = 1;
         x = result;
@@ -78,9 +82,15 @@ static void emit(dg_cpu_plan *c, uint32_t i, bool max)
     }
 }
 
-void dg_cpu_emit_reduce_sum(dg_cpu_plan *c, uint32_t n) { emit(c, n, false); }
+void dg_cpu_emit_reduce_sum(dg_cpu_plan *c, uint32_t n)
+{
+    emit(c, n, false);
+}
 
-void dg_cpu_emit_reduce_max(dg_cpu_plan *c, uint32_t n) { emit(c, n, true); }
+void dg_cpu_emit_reduce_max(dg_cpu_plan *c, uint32_t n)
+{
+    emit(c, n, true);
+}
 
 /* ---- choices */
 

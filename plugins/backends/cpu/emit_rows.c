@@ -1,14 +1,26 @@
 /* emit_rows.c - steps of the ops that work row by row, of rows by index, of patches, and of the optimizer. */
 #include "cpu.h"
 
-static const dg_program_node *node_at(const dg_cpu_plan *c, uint32_t n) { return &c->p->nodes[n]; }
+static const dg_program_node *node_at(const dg_cpu_plan *c, uint32_t n)
+{
+    return &c->p->nodes[n];
+}
 
-static int64_t last_dim(const dg_type *t) { return t->rank ? t->dims[t->rank - 1] : 1; }
+static int64_t last_dim(const dg_type *t)
+{
+    return t->rank ? t->dims[t->rank - 1] : 1;
+}
 
 /* Rows of a piece of work: some 16 Ki elements. */
-static int64_t grain_of(int64_t width) { return width >= 16384 ? 1 : 16384 / width; }
+static int64_t grain_of(int64_t width)
+{
+    return width >= 16384 ? 1 : 16384 / width;
+}
 
-static int64_t row_scratch(int64_t width) { return 2 * width * (int64_t)sizeof(float); }
+static int64_t row_scratch(int64_t width)
+{
+    return 2 * width * (int64_t)sizeof(float);
+}
 
 /* ---- norms, softmax, cross-entropy */
 
@@ -26,14 +38,16 @@ void dg_cpu_emit_layer_norm(dg_cpu_plan *c, uint32_t i)
                            .rstd = dg_cpu_out(c, n->out + 2),
                            .width = last_dim(x),
                            .eps = (float)dg_cpu_real(n, "eps")};
-    DG_CPU_STEP(c, c->cpu->kernels->layer_norm, a, dg_type_count(x) / a.width, grain_of(a.width), row_scratch(a.width));
+    DG_CPU_STEP(c, c->cpu->kernels->layer_norm, a, dg_type_count(x) / a.width, grain_of(a.width),
+                row_scratch(a.width));
 }
 
 void dg_cpu_emit_layer_norm_grad(dg_cpu_plan *c, uint32_t i)
 {
     const dg_program_node *n = node_at(c, i);
     const dg_type *x = dg_cpu_type(c, n->in[1]);
-    int64_t width = last_dim(x), rows = dg_type_count(x) / width, chunks = (rows + DG_CPU_CHUNK - 1) / DG_CPU_CHUNK;
+    int64_t width = last_dim(x), rows = dg_type_count(x) / width,
+            chunks = (rows + DG_CPU_CHUNK - 1) / DG_CPU_CHUNK;
     float *partial = dg_cpu_scratch(c, (uint64_t)(chunks * 2 * width) * sizeof *partial);
     float *sums = dg_cpu_scratch(c, (uint64_t)(2 * width) * sizeof *sums);
     dg_cpu_layer_norm_grad a = {.dy = dg_cpu_in(c, n->in[0]),
@@ -107,8 +121,8 @@ void dg_cpu_emit_cross_entropy(dg_cpu_plan *c, uint32_t i)
     dg_cpu_entropy a = entropy_of(c, n, 0);
     a.loss = dg_cpu_out(c, n->out);
     a.lse = dg_cpu_out(c, n->out + 1);
-    DG_CPU_STEP(c, c->cpu->kernels->cross_entropy, a, dg_type_count(dg_cpu_type(c, n->out)), grain_of(a.classes),
-                row_scratch(a.classes));
+    DG_CPU_STEP(c, c->cpu->kernels->cross_entropy, a, dg_type_count(dg_cpu_type(c, n->out)),
+                grain_of(a.classes), row_scratch(a.classes));
 }
 
 void dg_cpu_emit_cross_entropy_grad(dg_cpu_plan *c, uint32_t i)
@@ -118,8 +132,8 @@ void dg_cpu_emit_cross_entropy_grad(dg_cpu_plan *c, uint32_t i)
     a.dy = dg_cpu_in(c, n->in[0]);
     a.lse = (float *)dg_cpu_in(c, n->in[3]); /* read only */
     a.dx = dg_cpu_out(c, n->out);
-    DG_CPU_STEP(c, c->cpu->kernels->cross_entropy_grad, a, dg_type_count(dg_cpu_type(c, n->in[0])), grain_of(a.classes),
-                row_scratch(a.classes));
+    DG_CPU_STEP(c, c->cpu->kernels->cross_entropy_grad, a, dg_type_count(dg_cpu_type(c, n->in[0])),
+                grain_of(a.classes), row_scratch(a.classes));
 }
 
 /* ---- rows by index */
@@ -163,7 +177,8 @@ void dg_cpu_emit_scatter_add(dg_cpu_plan *c, uint32_t i)
     a.first = dg_cpu_scratch(c, (uint64_t)(a.groups * (a.rows + 1)) * sizeof *a.first);
     a.order = dg_cpu_scratch(c, (uint64_t)(a.groups * a.per_group) * sizeof *a.order);
     DG_CPU_STEP(c, c->cpu->kernels->scatter_sort, a, a.groups, 1, 0);
-    DG_CPU_STEP(c, c->cpu->kernels->scatter_add, a, a.groups * a.rows, grain_of(a.width), row_scratch(a.width));
+    DG_CPU_STEP(c, c->cpu->kernels->scatter_add, a, a.groups * a.rows, grain_of(a.width),
+                row_scratch(a.width));
 }
 
 /* ---- patches, optimizer */

@@ -1,7 +1,11 @@
-/* plan.c - for each value: memory of its own, a view, or a chain; and the table of what is done with each op. */
+/* plan.c - for each value: memory of its own, a view, or a chain; and the table of what is done with each op.
+ */
 #include "cpu.h"
 
-static const dg_program_value *value_of(const dg_cpu_plan *c, int32_t v) { return &c->p->values[v]; }
+static const dg_program_value *value_of(const dg_cpu_plan *c, int32_t v)
+{
+    return &c->p->values[v];
+}
 
 void dg_cpu_demand(dg_cpu_plan *c, int32_t v, bool strided)
 {
@@ -34,10 +38,14 @@ static void plan_reshape(dg_cpu_plan *c, const dg_program_node *n)
     bool ok = dg_cpu_restride(from, in->view.stride, to, view.stride);
     set_view(c, n, view, ok);
     if (!ok) dg_cpu_demand(c, n->in[0], true); /* copied in the order of its elements */
-    if (ok && in->chain && !out->chain && in->uses == 1) out->chain = dg_cpu_chain_reshaped(c, in->chain, from, to);
+    if (ok && in->chain && !out->chain && in->uses == 1)
+        out->chain = dg_cpu_chain_reshaped(c, in->chain, from, to);
 }
 
-static void plan_same(dg_cpu_plan *c, const dg_program_node *n) { set_view(c, n, c->values[n->in[0]].view, true); }
+static void plan_same(dg_cpu_plan *c, const dg_program_node *n)
+{
+    set_view(c, n, c->values[n->in[0]].view, true);
+}
 
 static void plan_transpose(dg_cpu_plan *c, const dg_program_node *n)
 {
@@ -99,7 +107,10 @@ static void plan_concat(dg_cpu_plan *c, const dg_program_node *n)
     c->values[n->out].own = true;
 }
 
-static void plan_constant(dg_cpu_plan *c, const dg_program_node *n) { c->values[n->out].home = DG_CPU_CONSTANT; }
+static void plan_constant(dg_cpu_plan *c, const dg_program_node *n)
+{
+    c->values[n->out].home = DG_CPU_CONSTANT;
+}
 
 /* ---- emission of what moves elements */
 
@@ -132,7 +143,8 @@ static void emit_concat(dg_cpu_plan *c, uint32_t i)
         dg_cpu_chain copy;
         if (!is_inline(c, v)) dg_cpu_chain_load(c, &copy, v);
         char *to = out ? out + at * whole.stride[axis] * (int64_t)dg_dtype_size((dg_dtype)t->dtype) : NULL;
-        dg_cpu_chain_emit(c, is_inline(c, v) ? c->values[v].chain : &copy, (dg_dtype)t->dtype, to, whole.stride);
+        dg_cpu_chain_emit(c, is_inline(c, v) ? c->values[v].chain : &copy, (dg_dtype)t->dtype, to,
+                          whole.stride);
         at += value_of(c, v)->type.dims[axis];
     }
 }
@@ -222,7 +234,10 @@ static int row_of(const char *op)
     return -1;
 }
 
-bool dg_cpu_knows(const char *op) { return row_of(op) >= 0 || dg_cpu_is_lane_op(op); }
+bool dg_cpu_knows(const char *op)
+{
+    return row_of(op) >= 0 || dg_cpu_is_lane_op(op);
+}
 
 /* ---- the rounds */
 
@@ -230,8 +245,11 @@ dg_status dg_cpu_plan_values(dg_cpu_plan *c)
 {
     const dg_program *p = c->p;
     for (uint32_t v = 0; v < p->n_values; v++)
-        c->values[v] = (dg_cpu_value){.view = dg_cpu_dense_view((int32_t)v, &p->values[v].type), .first = -2, .last = -1,
-                                      .last_read = -1, .leaf = -1};
+        c->values[v] = (dg_cpu_value){.view = dg_cpu_dense_view((int32_t)v, &p->values[v].type),
+                                      .first = -2,
+                                      .last = -1,
+                                      .last_read = -1,
+                                      .leaf = -1};
     for (uint32_t l = 0; l < p->n_leaves; l++) {
         dg_cpu_value *leaf = &c->values[p->leaves[l].value];
         leaf->own = true;

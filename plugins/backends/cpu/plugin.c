@@ -6,8 +6,10 @@
 static const char *const isa_choices[] = {"auto", "plain", "avx2", "avx512", "avx512_bf16", NULL};
 
 static const dg_param_spec specs[] = {
-    DG_PARAM(INT, "threads", "0", "threads", "threads of a step; 0: all cores that the process may use", 0, 4096, NULL),
-    DG_PARAM(CHOICE, "isa", "auto", "", "instruction set of the kernels other than matrix products", 0, 0, isa_choices),
+    DG_PARAM(INT, "threads", "0", "threads", "threads of a step; 0: all cores that the process may use", 0,
+             4096, NULL),
+    DG_PARAM(CHOICE, "isa", "auto", "", "instruction set of the kernels other than matrix products", 0, 0,
+             isa_choices),
 };
 
 static void destroy(void *self)
@@ -26,7 +28,8 @@ static dg_status create(const dg_host *host, const dg_params *params, void **sel
     int64_t isa = params && params->count > 1 ? params->values[1].v.i : 0;
     const dg_cpu_kernels *kernels = dg_cpu_kernels_pick(isa ? isa_choices[isa] : NULL);
     if (!kernels)
-        return dg_fail_key(err, DG_ERR_UNSUPPORTED, "isa", "this processor cannot run the %s kernels; the best that it can is %s",
+        return dg_fail_key(err, DG_ERR_UNSUPPORTED, "isa",
+                           "this processor cannot run the %s kernels; the best that it can is %s",
                            isa_choices[isa], dg_cpu_kernels_pick(NULL)->name);
     dg_cpu *cpu = host->allocate(sizeof *cpu);
     if (!cpu) return dg_fail(err, DG_ERR_NOMEM, "out of memory for the cpu backend");
@@ -68,8 +71,8 @@ static void fingerprint(void *self, char *out, size_t size)
 {
     const dg_cpu *cpu = self;
     const dnnl_version_t *v = dnnl_version();
-    snprintf(out, size, "cpu: kernels %s; oneDNN %d.%d.%d %s; bf16 products %s", cpu->kernels->name, v->major, v->minor,
-             v->patch, dnnl_isa_name(), cpu->bf16 ? "native" : "through f32");
+    snprintf(out, size, "cpu: kernels %s; oneDNN %d.%d.%d %s; bf16 products %s", cpu->kernels->name, v->major,
+             v->minor, v->patch, dnnl_isa_name(), cpu->bf16 ? "native" : "through f32");
 }
 
 static dg_status devices(void *self, dg_device_info *out, uint32_t room, uint32_t *n, dg_error *err)

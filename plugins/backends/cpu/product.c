@@ -1,14 +1,12 @@
 /* product.c - matmul and linear by oneDNN.
  *
- * Results do not depend on the number of threads. oneDNN 2.6 lets threads share the sum over k only for a transposed
- * left operand with few rows; such products are cut into strips of rows here, each done by one thread with a primitive
- * made for one thread (tests/backends/test_cpu.c compares the bits).
+ * Results do not depend on the number of threads. oneDNN 2.6 lets threads share the sum over k when the left
+ * operand is transposed; such products (of weight gradients) are cut into tiles here, each done by one thread
+ * with a primitive made for one thread (tests/backends/test_cpu_threads.c compares the bits).
  *
- * Native are f32 and, where the processor has the instructions, bf16 with bf16 or f32 results. The rest goes through f32
- * copies of what is not. */
+ * Native are f32 and, where the processor has the instructions, bf16 with bf16 or f32 results. The rest goes
+ * through f32 copies of what is not. */
 #include "cpu.h"
-
-enum { STRIP = 64, MOST_STRIP_ROWS = 1024 };
 
 /* c [batch, m, n] = a [batch, m, k] b [batch, k, n] + bias [n]; ta, tb: stored the other way round. */
 typedef struct shape {
@@ -18,23 +16,28 @@ typedef struct shape {
 } shape;
 
 typedef struct call {
-    dnnl_memory_t memory[5]; /* src, weights, dst, bias, scratchpad */
+    dnnl_primitive_t primitive; /* one of the product's */
+    dnnl_memory_t memory[5];    /* src, weights, dst, bias, scratchpad */
     dnnl_exec_arg_t args[5];
     int n;
 } call;
 
-/* A whole product is one call by all threads; strips are calls of one thread each, those of the last rows of a matrix
- * with a primitive of their own. */
+enum { N_KINDS = 4 }; /* of tiles: whole, in the last row, in the last column, in the corner */
+
+/* A whole product is one call by all threads; tiles are calls by one thread each. */
 typedef struct dg_cpu_product {
     struct dg_cpu_product *next;
     dg_cpu *cpu;
-    dnnl_primitive_t primitive, tail;
+    dnnl_primitive_t primitives[N_KINDS];
     call *calls;
-    int64_t n_calls, strips; /* strips: calls of a matrix */
-    bool alone;              /* calls are done by one thread each */
+    int64_t n_calls;
+    bool alone; /* calls are done by one thread each */
 } dg_cpu_product;
 
-static dnnl_data_type_t data_type(int32_t dtype) { return dtype == DG_BF16 ? dnnl_bf16 : dnnl_f32; }
+static dnnl_data_type_t data_type(int32_t dtype)
+{
+    return dtype == DG_BF16 ? dnnl_bf16 : dnnl_f32;
+}
 
 static void fail(dg_cpu_plan *c, dnnl_status_t s, const char *what)
 {
@@ -44,17 +47,19 @@ static void fail(dg_cpu_plan *c, dnnl_status_t s, const char *what)
                         "oneDNN could not make the %s of '%s' in '%s' (status %d)", what, op, scope, (int)s);
 }
 
-/* [batch, rows, columns] of elements stored as such, or transposed. */
-static dnnl_memory_desc_t matrix(int64_t batch, int64_t rows, int64_t columns, bool transposed, int32_t dtype)
+/* [batch, rows, columns] out of matrices [whole_rows, whole_columns], which are stored as such or transposed.
+ */
+static dnnl_memory_desc_t matrix(int64_t batch, int64_t rows, int64_t columns, int64_t whole_rows,
+                                 int64_t whole_columns, bool transposed, int32_t dtype)
 {
     dnnl_memory_desc_t d;
-    dnnl_dims_t dims = {batch, rows, columns}, strides = {rows * columns, columns, 1};
-    if (transposed) {
-        strides[1] = 1;
-        strides[2] = rows;
-    }
-    int skip = batch == 1; /* two axes go through oneDNN's better tested paths */
-    dnnl_memory_desc_init_by_strides(&d, 3 - skip, dims + skip, data_type(dtype), strides + skip);
+    int64_t row = transposed ? 1 : whole_columns, column = transposed ? whole_rows : 1;
+    dnnl_dims_t two = {rows, columns}, two_strides = {row, column}; /* oneDNN's better tested paths */
+    dnnl_dims_t three = {batch, rows, columns}, three_strides = {whole_rows * whole_columns, row, column};
+    if (batch == 1)
+        dnnl_memory_desc_init_by_strides(&d, 2, two, data_type(dtype), two_strides);
+    else
+        dnnl_memory_desc_init_by_strides(&d, 3, three, data_type(dtype), three_strides);
     return d;
 }
 
@@ -62,23 +67,22 @@ typedef struct descs {
     dnnl_memory_desc_t a, b, c, bias;
 } descs;
 
-static dnnl_status_t describe(const dg_cpu *cpu, const shape *s, int64_t batch, int64_t m, int64_t a_rows, descs *d,
-                              dnnl_primitive_desc_t *out)
+/* `batch` products of m rows and n columns out of those of s. */
+static dnnl_status_t describe(const dg_cpu *cpu, const shape *s, int64_t batch, int64_t m, int64_t n,
+                              descs *d, dnnl_primitive_desc_t *out)
 {
     dnnl_matmul_desc_t op;
     dnnl_primitive_attr_t attr = NULL;
-    d->a = matrix(batch, m, s->k, s->ta, s->in);
-    if (s->ta && a_rows != m) { /* some of a_rows stored columns */
-        dnnl_dims_t dims = {m, s->k}, strides = {1, a_rows};
-        dnnl_memory_desc_init_by_strides(&d->a, 2, dims, data_type(s->in), strides);
-    }
-    d->b = matrix(batch, s->k, s->n, s->tb, s->in);
-    d->c = matrix(batch, m, s->n, false, s->out);
-    dnnl_dims_t dims = {1, s->n}, strides = {s->n, 1};
+    dnnl_dims_t dims = {1, n}, strides = {n, 1};
+    d->a = matrix(batch, m, s->k, s->m, s->k, s->ta, s->in);
+    d->b = matrix(batch, s->k, n, s->k, s->n, s->tb, s->in);
+    d->c = matrix(batch, m, n, s->m, s->n, false, s->out);
     if (s->bias) dnnl_memory_desc_init_by_strides(&d->bias, 2, dims, data_type(s->bias), strides);
     dnnl_status_t status = dnnl_primitive_attr_create(&attr);
-    if (status == dnnl_success) status = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
-    if (status == dnnl_success) status = dnnl_matmul_desc_init(&op, &d->a, &d->b, s->bias ? &d->bias : NULL, &d->c);
+    if (status == dnnl_success)
+        status = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
+    if (status == dnnl_success)
+        status = dnnl_matmul_desc_init(&op, &d->a, &d->b, s->bias ? &d->bias : NULL, &d->c);
     if (status == dnnl_success) status = dnnl_primitive_desc_create(out, &op, attr, cpu->engine, NULL);
     if (attr) dnnl_primitive_attr_destroy(attr);
     return status;
@@ -95,7 +99,7 @@ bool dg_cpu_is_native(const dg_cpu *cpu, int32_t in, int32_t out)
     descs d;
     dnnl_primitive_desc_t pd = NULL;
     const char *name = "ref";
-    if (describe(cpu, &s, 1, s.m, s.m, &d, &pd) == dnnl_success)
+    if (describe(cpu, &s, 1, s.m, s.n, &d, &pd) == dnnl_success)
         dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name);
     bool fast = strncmp(name, "ref", 3) != 0;
     if (pd) dnnl_primitive_desc_destroy(pd);
@@ -109,7 +113,8 @@ typedef struct operands {
     char *c;
 } operands;
 
-static dnnl_status_t add_memory(const dg_cpu *cpu, call *to, int arg, const dnnl_memory_desc_t *d, const void *at)
+static dnnl_status_t add_memory(const dg_cpu *cpu, call *to, int arg, const dnnl_memory_desc_t *d,
+                                const void *at)
 {
     dnnl_status_t s = dnnl_memory_create(&to->memory[to->n], d, cpu->engine, (void *)at);
     if (s == dnnl_success) {
@@ -119,16 +124,17 @@ static dnnl_status_t add_memory(const dg_cpu *cpu, call *to, int arg, const dnnl
     return s;
 }
 
-static dnnl_status_t set_call(const dg_cpu *cpu, call *to, const descs *d, const_dnnl_primitive_desc_t pd, operands x,
-                              const shape *s, void *pad)
+static dnnl_status_t set_call(const dg_cpu *cpu, call *to, const descs *d, const_dnnl_primitive_desc_t pd,
+                              operands x, const shape *s, void *pad)
 {
     const dnnl_memory_desc_t *room = scratchpad(pd);
     dnnl_status_t status = add_memory(cpu, to, DNNL_ARG_SRC, &d->a, x.a);
     if (status == dnnl_success) status = add_memory(cpu, to, DNNL_ARG_WEIGHTS, &d->b, x.b);
     if (status == dnnl_success) status = add_memory(cpu, to, DNNL_ARG_DST, &d->c, x.c);
     if (status == dnnl_success && s->bias) status = add_memory(cpu, to, DNNL_ARG_BIAS, &d->bias, x.bias);
-    /* Last, so that a strip can be given its worker's room. */
-    if (status == dnnl_success && dnnl_memory_desc_get_size(room)) status = add_memory(cpu, to, DNNL_ARG_SCRATCHPAD, room, pad);
+    /* Last, so that a tile can be given its worker's room. */
+    if (status == dnnl_success && dnnl_memory_desc_get_size(room))
+        status = add_memory(cpu, to, DNNL_ARG_SCRATCHPAD, room, pad);
     return status;
 }
 
@@ -152,7 +158,7 @@ static void emit_whole(dg_cpu_plan *c, const shape *s, operands x)
 {
     descs d;
     dnnl_primitive_desc_t pd = NULL;
-    dnnl_status_t status = describe(c->cpu, s, s->batch, s->m, s->m, &d, &pd);
+    dnnl_status_t status = describe(c->cpu, s, s->batch, s->m, s->n, &d, &pd);
     if (status != dnnl_success) {
         fail(c, status, "description");
         return;
@@ -160,7 +166,8 @@ static void emit_whole(dg_cpu_plan *c, const shape *s, operands x)
     void *pad = dg_cpu_scratch(c, dnnl_memory_desc_get_size(scratchpad(pd)));
     dg_cpu_product *p = c->dry ? NULL : new_product(c, 1);
     if (p) {
-        status = dnnl_primitive_create(&p->primitive, pd);
+        status = dnnl_primitive_create(&p->primitives[0], pd);
+        p->calls[0].primitive = p->primitives[0];
         if (status == dnnl_success) status = set_call(c->cpu, &p->calls[0], &d, pd, x, s, pad);
         if (status != dnnl_success) fail(c, status, "primitive");
         dg_cpu_add_product(c, p, 0);
@@ -168,47 +175,81 @@ static void emit_whole(dg_cpu_plan *c, const shape *s, operands x)
     dnnl_primitive_desc_destroy(pd);
 }
 
-/* Strips of one matrix after the other; a is stored [batch, k, m]. */
-static dnnl_status_t set_strips(dg_cpu_plan *c, dg_cpu_product *p, const shape *s, operands x, const descs d[2],
-                                dnnl_primitive_desc_t pd[2])
+/* Tiles of the result: their size, how many there are, and the primitive of each kind. */
+typedef struct tiling {
+    int64_t height, width, rows, columns;
+    descs d[N_KINDS];
+    dnnl_primitive_desc_t pd[N_KINDS];
+} tiling;
+
+/* High tiles waste least on packing; their number should suit any number of threads, and an even one. */
+static tiling tiling_of(const shape *s)
 {
-    int64_t in = (int64_t)dg_dtype_size((dg_dtype)s->in), out = (int64_t)dg_dtype_size((dg_dtype)s->out);
-    dnnl_status_t status = dnnl_primitive_create(&p->primitive, pd[0]);
-    if (status == dnnl_success && pd[1]) status = dnnl_primitive_create(&p->tail, pd[1]);
-    for (int64_t i = 0; i < p->n_calls && status == dnnl_success; i++) {
-        int64_t b = i / p->strips, row = i % p->strips * STRIP;
-        bool last = pd[1] && s->m - row < STRIP;
-        operands part = {x.a + (b * s->m * s->k + row) * in, x.b + b * s->k * s->n * in, x.bias,
-                         x.c + (b * s->m + row) * s->n * out};
-        status = set_call(c->cpu, &p->calls[i], &d[last], pd[last], part, s, NULL);
+    tiling t = {.height = s->m < 512 ? 64 : s->m % 512 ? 128 : 256, .width = s->n};
+    if (t.height > s->m) t.height = s->m;
+    t.rows = (s->m + t.height - 1) / t.height;
+    if (t.rows < 12 && s->n >= 2048) t.width = 1024;
+    if (t.rows < 4 && s->n >= 192 && s->n < 2048) t.width = (s->n / 2 + 15) / 16 * 16;
+    t.columns = (s->n + t.width - 1) / t.width;
+    return t;
+}
+
+static int kind_of(const tiling *t, int64_t row, int64_t column)
+{
+    return (row == t->rows - 1) + 2 * (column == t->columns - 1);
+}
+
+/* Descriptions of the kinds that there are, and the room that the hungriest needs. */
+static dnnl_status_t describe_tiles(const dg_cpu *cpu, const shape *s, tiling *t, int64_t *bytes)
+{
+    dnnl_status_t status = dnnl_success;
+    for (int k = 0; k < N_KINDS && status == dnnl_success; k++) {
+        int64_t m = k & 1 ? s->m - (t->rows - 1) * t->height : t->height;
+        int64_t n = k & 2 ? s->n - (t->columns - 1) * t->width : t->width;
+        if ((!(k & 1) && t->rows == 1) || (!(k & 2) && t->columns == 1)) continue;
+        status = describe(cpu, s, 1, m, n, &t->d[k], &t->pd[k]);
+        int64_t need = status == dnnl_success ? (int64_t)dnnl_memory_desc_get_size(scratchpad(t->pd[k])) : 0;
+        *bytes = need > *bytes ? need : *bytes;
     }
     return status;
 }
 
-static void emit_strips(dg_cpu_plan *c, const shape *s, operands x)
+static dnnl_status_t set_tiles(dg_cpu_plan *c, dg_cpu_product *p, const shape *s, operands x, const tiling *t)
 {
-    descs d[2];
-    dnnl_primitive_desc_t pd[2] = {NULL, NULL};
-    int64_t strip = s->m < STRIP ? s->m : STRIP, tail = s->m % strip, bytes = 0;
-    int threads = dg_cpu_threads_begin(1);
-    dnnl_status_t status = describe(c->cpu, s, 1, strip, s->m, &d[0], &pd[0]);
-    if (status == dnnl_success && tail) status = describe(c->cpu, s, 1, tail, s->m, &d[1], &pd[1]);
-    for (int k = 0; k < 2 && status == dnnl_success; k++) {
-        int64_t need = pd[k] ? (int64_t)dnnl_memory_desc_get_size(scratchpad(pd[k])) : 0;
-        bytes = need > bytes ? need : bytes;
+    int64_t in = (int64_t)dg_dtype_size((dg_dtype)s->in), out = (int64_t)dg_dtype_size((dg_dtype)s->out);
+    dnnl_status_t status = dnnl_success;
+    for (int k = 0; k < N_KINDS && status == dnnl_success; k++)
+        if (t->pd[k]) status = dnnl_primitive_create(&p->primitives[k], t->pd[k]);
+    for (int64_t i = 0; i < p->n_calls && status == dnnl_success; i++) {
+        int64_t b = i / (t->rows * t->columns), row = i / t->columns % t->rows, column = i % t->columns;
+        int64_t m = row * t->height, n = column * t->width;
+        int kind = kind_of(t, row, column);
+        operands part = {x.a + (b * s->m * s->k + (s->ta ? m : m * s->k)) * in,
+                         x.b + (b * s->k * s->n + (s->tb ? n * s->k : n)) * in, NULL,
+                         x.c + ((b * s->m + m) * s->n + n) * out};
+        p->calls[i].primitive = p->primitives[kind];
+        status = set_call(c->cpu, &p->calls[i], &t->d[kind], t->pd[kind], part, s, NULL);
     }
-    int64_t strips = (s->m + strip - 1) / strip;
-    dg_cpu_product *p = c->dry || status != dnnl_success ? NULL : new_product(c, s->batch * strips);
+    return status;
+}
+
+static void emit_tiles(dg_cpu_plan *c, const shape *s, operands x)
+{
+    tiling t = tiling_of(s);
+    int64_t bytes = 0;
+    int threads = dg_cpu_threads_begin(1);
+    dnnl_status_t status = describe_tiles(c->cpu, s, &t, &bytes);
+    dg_cpu_product *p =
+        c->dry || status != dnnl_success ? NULL : new_product(c, s->batch * t.rows * t.columns);
     if (p) {
         p->alone = true;
-        p->strips = strips;
-        status = set_strips(c, p, s, x, d, pd);
+        status = set_tiles(c, p, s, x, &t);
     }
-    if (status != dnnl_success) fail(c, status, "strips");
+    if (status != dnnl_success) fail(c, status, "tiles");
     dg_cpu_threads_end(threads);
     dg_cpu_add_product(c, p, bytes);
-    for (int k = 0; k < 2; k++)
-        if (pd[k]) dnnl_primitive_desc_destroy(pd[k]);
+    for (int k = 0; k < N_KINDS; k++)
+        if (t.pd[k]) dnnl_primitive_desc_destroy(t.pd[k]);
 }
 
 static void add_recode(dg_cpu_plan *c, dg_cpu_kernel kernel, const void *x, void *y, int64_t count)
@@ -243,8 +284,8 @@ static void emit_product(dg_cpu_plan *c, shape s, operands x)
         if (narrow) x.c = dg_cpu_scratch(c, (uint64_t)count * sizeof(float));
         s.in = s.out = DG_F32;
     }
-    if (s.ta && s.m <= MOST_STRIP_ROWS)
-        emit_strips(c, &s, x);
+    if (s.ta)
+        emit_tiles(c, &s, x);
     else
         emit_whole(c, &s, x);
     if (narrow) add_recode(c, c->cpu->kernels->narrow, x.c, result, count);
@@ -254,7 +295,8 @@ void dg_cpu_emit_matmul(dg_cpu_plan *c, uint32_t i)
 {
     const dg_program_node *n = &c->p->nodes[i];
     const dg_type *a = dg_cpu_type(c, n->in[0]), *y = dg_cpu_type(c, n->out);
-    shape s = {.ta = dg_cpu_int(n, "ta") != 0, .tb = dg_cpu_int(n, "tb") != 0, .in = a->dtype, .out = y->dtype};
+    shape s = {
+        .ta = dg_cpu_int(n, "ta") != 0, .tb = dg_cpu_int(n, "tb") != 0, .in = a->dtype, .out = y->dtype};
     s.m = y->dims[y->rank - 2];
     s.n = y->dims[y->rank - 1];
     s.k = a->dims[s.ta ? a->rank - 2 : a->rank - 1];
@@ -270,33 +312,35 @@ void dg_cpu_emit_linear(dg_cpu_plan *c, uint32_t i)
     shape s = {.batch = 1, .n = w->dims[0], .k = w->dims[1], .tb = true, .in = w->dtype, .out = y->dtype};
     s.m = dg_type_count(y) / s.n;
     if (n->in[2] >= 0) s.bias = dg_cpu_type(c, n->in[2])->dtype;
-    operands x = {dg_cpu_in(c, n->in[0]), dg_cpu_in(c, n->in[1]), dg_cpu_in(c, n->in[2]), dg_cpu_out(c, n->out)};
+    operands x = {dg_cpu_in(c, n->in[0]), dg_cpu_in(c, n->in[1]), dg_cpu_in(c, n->in[2]),
+                  dg_cpu_out(c, n->out)};
     emit_product(c, s, x);
 }
 
 /* ---- running */
 
-static void run_strips(const void *args, void *scratch, int64_t begin, int64_t end)
+static void run_tiles(const void *args, void *scratch, int64_t begin, int64_t end)
 {
     const dg_cpu_product *p = args;
     for (int64_t i = begin; i < end; i++) {
-        call *strip = &p->calls[i];
-        bool last = p->tail && i % p->strips == p->strips - 1;
-        if (strip->args[strip->n - 1].arg == DNNL_ARG_SCRATCHPAD)
-            dnnl_memory_set_data_handle(strip->memory[strip->n - 1], scratch);
-        dnnl_primitive_execute(last ? p->tail : p->primitive, p->cpu->stream, strip->n, strip->args);
+        const call *tile = &p->calls[i];
+        if (tile->args[tile->n - 1].arg == DNNL_ARG_SCRATCHPAD)
+            dnnl_memory_set_data_handle(tile->memory[tile->n - 1], scratch);
+        dnnl_primitive_execute(tile->primitive, p->cpu->stream, tile->n, tile->args);
     }
 }
 
 dg_status dg_cpu_product_run(dg_cpu_product *p, char *workers, uint64_t stride, dg_error *err)
 {
     if (p->alone) {
-        dg_cpu_parallel(p->cpu->threads, run_strips, p, p->n_calls, 1, workers, stride);
+        dg_cpu_parallel(p->cpu->threads, run_tiles, p, p->n_calls, 1, workers, stride);
         return DG_OK;
     }
-    dnnl_status_t s = dnnl_primitive_execute(p->primitive, p->cpu->stream, p->calls[0].n, p->calls[0].args);
+    const call *whole = &p->calls[0];
+    dnnl_status_t s = dnnl_primitive_execute(whole->primitive, p->cpu->stream, whole->n, whole->args);
     if (s == dnnl_success) return DG_OK;
-    return dg_fail(err, s == dnnl_out_of_memory ? DG_ERR_NOMEM : DG_ERR_INTERNAL, "oneDNN failed with status %d", (int)s);
+    return dg_fail(err, s == dnnl_out_of_memory ? DG_ERR_NOMEM : DG_ERR_INTERNAL,
+                   "oneDNN failed with status %d", (int)s);
 }
 
 void dg_cpu_products_free(dg_cpu_plan *c)
@@ -304,8 +348,8 @@ void dg_cpu_products_free(dg_cpu_plan *c)
     for (dg_cpu_product *p = c->products; p; p = p->next) {
         for (int64_t i = 0; i < p->n_calls; i++)
             for (int k = 0; k < p->calls[i].n; k++) dnnl_memory_destroy(p->calls[i].memory[k]);
-        if (p->primitive) dnnl_primitive_destroy(p->primitive);
-        if (p->tail) dnnl_primitive_destroy(p->tail);
+        for (int k = 0; k < N_KINDS; k++)
+            if (p->primitives[k]) dnnl_primitive_destroy(p->primitives[k]);
     }
     c->products = NULL;
 }

@@ -41,8 +41,8 @@ void dg_cpu_threads_end(int before)
 #endif
 }
 
-void dg_cpu_parallel(int threads, dg_cpu_kernel kernel, const void *args, int64_t units, int64_t grain, char *workers,
-                     uint64_t stride)
+void dg_cpu_parallel(int threads, dg_cpu_kernel kernel, const void *args, int64_t units, int64_t grain,
+                     char *workers, uint64_t stride)
 {
 #if defined(_OPENMP)
     int64_t pieces = (units + grain - 1) / grain;
@@ -72,7 +72,8 @@ static dg_status run_step(const dg_backend_exe *exe, const dg_cpu_step *step, dg
 {
     const dg_cpu_plan *c = &exe->plan;
     if (step->product) return dg_cpu_product_run(step->product, exe->workers, c->worker_bytes, err);
-    dg_cpu_parallel(c->cpu->threads, step->kernel, step->args, step->units, step->grain, exe->workers, c->worker_bytes);
+    dg_cpu_parallel(c->cpu->threads, step->kernel, step->args, step->units, step->grain, exe->workers,
+                    c->worker_bytes);
     return DG_OK;
 }
 
@@ -82,7 +83,8 @@ static dg_status run_steps(dg_backend_exe *exe, dg_error *err)
     for (uint32_t i = 0; i < c->n_steps; i++) {
         double start = exe->profiling ? now() : 0;
         if (run_step(exe, &c->steps[i], err) != DG_OK)
-            return dg_fail_in(err, "'%s' in '%s'", c->p->nodes[c->steps[i].node].op, c->p->nodes[c->steps[i].node].scope);
+            return dg_fail_in(err, "'%s' in '%s'", c->p->nodes[c->steps[i].node].op,
+                              c->p->nodes[c->steps[i].node].scope);
         if (exe->profiling) exe->times[c->steps[i].node].seconds += now() - start;
     }
     for (uint32_t n = 0; n < c->p->n_nodes && exe->profiling; n++) exe->times[n].runs++;
@@ -93,7 +95,8 @@ static void finish(const dg_cpu_plan *c, const dg_run *run)
 {
     for (uint32_t k = 0; k < c->p->n_outputs; k++)
         if (run->outputs[k])
-            memcpy(run->outputs[k], c->outputs[k], (size_t)dg_type_bytes(dg_cpu_type(c, c->p->outputs[k].value)));
+            memcpy(run->outputs[k], c->outputs[k],
+                   (size_t)dg_type_bytes(dg_cpu_type(c, c->p->outputs[k].value)));
     for (uint32_t k = 0; k < c->n_copies; k++)
         if (c->copies[k].stage) memcpy(c->copies[k].stage, c->copies[k].from, (size_t)c->copies[k].bytes);
     for (uint32_t k = 0; k < c->n_copies; k++) {
@@ -106,8 +109,8 @@ dg_status dg_cpu_run(dg_backend_exe *exe, const dg_run *run, dg_error *err)
 {
     const dg_cpu_plan *c = &exe->plan;
     if (run->n_inputs != c->n_inputs || run->n_outputs != c->p->n_outputs)
-        return dg_fail(err, DG_ERR_INVALID, "'%s' takes %u inputs and gives %u outputs, not %u and %u", c->p->name, c->n_inputs,
-                       c->p->n_outputs, run->n_inputs, run->n_outputs);
+        return dg_fail(err, DG_ERR_INVALID, "'%s' takes %u inputs and gives %u outputs, not %u and %u",
+                       c->p->name, c->n_inputs, c->p->n_outputs, run->n_inputs, run->n_outputs);
     for (uint32_t k = 0; k < c->n_inputs; k++)
         if (c->inputs[k].bytes) memcpy(c->inputs[k].to, run->inputs[k], (size_t)c->inputs[k].bytes);
     int threads = dg_cpu_threads_begin(c->cpu->threads);

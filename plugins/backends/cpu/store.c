@@ -22,7 +22,8 @@ void *dg_cpu_allocate(const dg_cpu *cpu, uint64_t bytes)
     uintptr_t at = ((uintptr_t)base + sizeof(void *) + ALIGN - 1) / ALIGN * ALIGN;
     memcpy((char *)at - sizeof base, &base, sizeof base);
     /* Fewer misses of the address cache; a hint, which may be refused. */
-    if (bytes >= LARGE) madvise((void *)((at + 4095) / 4096 * 4096), (size_t)bytes / 4096 * 4096 - 4096, MADV_HUGEPAGE);
+    if (bytes >= LARGE)
+        madvise((void *)((at + 4095) / 4096 * 4096), (size_t)bytes / 4096 * 4096 - 4096, MADV_HUGEPAGE);
     return (void *)at;
 }
 
@@ -56,7 +57,10 @@ static size_t place(const dg_backend_store *s, const char *name, bool *found)
     return low;
 }
 
-static bool same_type(const dg_type *a, const dg_type *b) { return a->dtype == b->dtype && dg_same_dims(a, b); }
+static bool same_type(const dg_type *a, const dg_type *b)
+{
+    return a->dtype == b->dtype && dg_same_dims(a, b);
+}
 
 void *dg_cpu_store_find(const dg_backend_store *s, const char *name, const dg_type *type)
 {
@@ -106,7 +110,8 @@ dg_status dg_cpu_store_add(dg_backend_store *s, const char *name, const dg_type 
     if (found) {
         if (same_type(&s->tensors[i]->type, type)) return DG_OK;
         return dg_fail(err, DG_ERR_MISMATCH, "tensor '%s' is %s in the store, and %s is asked for", name,
-                       dg_type_text(&s->tensors[i]->type, old, sizeof old), dg_type_text(type, new, sizeof new));
+                       dg_type_text(&s->tensors[i]->type, old, sizeof old),
+                       dg_type_text(type, new, sizeof new));
     }
     int64_t bytes = dg_type_bytes(type);
     dg_cpu_tensor *t = s->cpu->host->allocate(sizeof *t + length + 1);
@@ -114,7 +119,8 @@ dg_status dg_cpu_store_add(dg_backend_store *s, const char *name, const dg_type 
     if (!data || !make_room(s)) {
         if (data) dg_cpu_free(s->cpu, data);
         s->cpu->host->release(t);
-        return dg_fail(err, DG_ERR_NOMEM, "out of memory: %lld bytes for tensor '%s'", (long long)bytes, name);
+        return dg_fail(err, DG_ERR_NOMEM, "out of memory: %lld bytes for tensor '%s'", (long long)bytes,
+                       name);
     }
     t->type = *type;
     t->data = data;
@@ -125,21 +131,23 @@ dg_status dg_cpu_store_add(dg_backend_store *s, const char *name, const dg_type 
     return DG_OK;
 }
 
-static dg_status part_of(dg_backend_store *s, const char *name, uint64_t offset, uint64_t bytes, char **at, dg_error *err)
+static dg_status part_of(dg_backend_store *s, const char *name, uint64_t offset, uint64_t bytes, char **at,
+                         dg_error *err)
 {
     bool found;
     size_t i = place(s, name, &found);
     if (!found) return dg_fail(err, DG_ERR_NOT_FOUND, "there is no tensor '%s' in the store", name);
     uint64_t size = (uint64_t)dg_type_bytes(&s->tensors[i]->type);
     if (offset > size || bytes > size - offset)
-        return dg_fail(err, DG_ERR_INVALID, "bytes %llu to %llu of tensor '%s', which has %llu", (unsigned long long)offset,
-                       (unsigned long long)(offset + bytes), name, (unsigned long long)size);
+        return dg_fail(err, DG_ERR_INVALID, "bytes %llu to %llu of tensor '%s', which has %llu",
+                       (unsigned long long)offset, (unsigned long long)(offset + bytes), name,
+                       (unsigned long long)size);
     *at = s->tensors[i]->data + offset;
     return DG_OK;
 }
 
-dg_status dg_cpu_store_write(dg_backend_store *s, const char *name, const void *data, uint64_t offset, uint64_t bytes,
-                             dg_error *err)
+dg_status dg_cpu_store_write(dg_backend_store *s, const char *name, const void *data, uint64_t offset,
+                             uint64_t bytes, dg_error *err)
 {
     char *at;
     DG_TRY(part_of(s, name, offset, bytes, &at, err));
@@ -147,8 +155,8 @@ dg_status dg_cpu_store_write(dg_backend_store *s, const char *name, const void *
     return DG_OK;
 }
 
-dg_status dg_cpu_store_read(dg_backend_store *s, const char *name, void *data, uint64_t offset, uint64_t bytes,
-                            dg_error *err)
+dg_status dg_cpu_store_read(dg_backend_store *s, const char *name, void *data, uint64_t offset,
+                            uint64_t bytes, dg_error *err)
 {
     char *at;
     DG_TRY(part_of(s, name, offset, bytes, &at, err));

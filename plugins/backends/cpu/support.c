@@ -26,7 +26,8 @@ bool dg_cpu_supports(void *self, const dg_work *work)
     return !dg_cpu_refusal(work);
 }
 
-dg_status dg_cpu_check(void *self, const dg_program *p, dg_complain_function complain, void *user, dg_error *err)
+dg_status dg_cpu_check(void *self, const dg_program *p, dg_complain_function complain, void *user,
+                       dg_error *err)
 {
     dg_cpu *cpu = self;
     uint32_t most = 1, bad = 0, first = 0;
@@ -48,6 +49,7 @@ dg_status dg_cpu_check(void *self, const dg_program *p, dg_complain_function com
     }
     cpu->host->release(types);
     if (!bad) return DG_OK;
-    return dg_fail(err, DG_ERR_UNSUPPORTED, "the cpu backend cannot run %u node(s) of '%s'; the first is '%s' in '%s': %s",
-                   bad, p->name, p->nodes[first].op, p->nodes[first].scope, why);
+    return dg_fail(err, DG_ERR_UNSUPPORTED,
+                   "the cpu backend cannot run %u node(s) of '%s'; the first is '%s' in '%s': %s", bad,
+                   p->name, p->nodes[first].op, p->nodes[first].scope, why);
 }

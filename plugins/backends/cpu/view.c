@@ -22,8 +22,8 @@ bool dg_cpu_is_dense(const dg_cpu_view *v, const dg_type *t)
     return true;
 }
 
-/* Walks both shapes from the left in groups of axes with the same number of elements: in a group, the axes of `from`
- * must be one run of equally spaced elements. */
+/* Walks both shapes from the left in groups of axes with the same number of elements: in a group, the axes of
+ * `from` must be one run of equally spaced elements. */
 bool dg_cpu_restride(const dg_type *from, const int64_t *stride, const dg_type *to, int64_t *out)
 {
     int i = 0, j = 0;

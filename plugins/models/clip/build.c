@@ -181,9 +181,11 @@ dg_status clip_build(void *self, dg_graph *g, const dg_model_batch *batch, dg_mo
     dg_type t = dg_type_of(g, caption);
     if (!dg_is_value(caption))
         return dg_fail_key(
-            err, DG_ERR_UNSUPPORTED, "data.source",
-            "model clip learns from captions, and there are none; take a source that has them (tar with "
-            ".txt members, list with captions, synthetic)");
+            err, DG_ERR_UNSUPPORTED, "data.caption_length",
+            "model clip learns from captions, and is given none; set data.caption_length to "
+            "model.context_length, %lld, and take a source that has captions (tar with .txt members, "
+            "list with captions, synthetic)",
+            (long long)s->text.length);
     if (t.dtype != DG_I32 || t.rank != 2 || t.dims[1] != s->text.length) {
         char have[96];
         return dg_fail_key(err, DG_ERR_MISMATCH, "model.context_length",

@@ -1,13 +1,16 @@
 /* attention.c - attention and its adjoint, a head of a sample at a time: scores never leave the cache.
  *
- * The adjoint recomputes the probabilities from the saved logsumexp (Dao et al., "FlashAttention", NeurIPS 2022):
- * p = exp(s - lse), dv = p' dy, dp = dy v', ds = p (dp - rowsum(dy y)), dq = scale ds k, dk = scale ds' q. Queries go
- * in blocks; of the keys, a block reads as many as any of its queries sees. */
+ * The adjoint recomputes the probabilities from the saved logsumexp (Dao et al., "FlashAttention", NeurIPS
+ * 2022): p = exp(s - lse), dv = p' dy, dp = dy v', ds = p (dp - rowsum(dy y)), dq = scale ds k, dk = scale
+ * ds' q. Queries go in blocks; of the keys, a block reads as many as any of its queries sees. */
 #include "gemm.h"
 
 enum { MOST_QUERIES = 48, LEAST_QUERIES = 6 };
 
-static int64_t round16(int64_t n) { return (n + 15) / 16 * 16; }
+static int64_t round16(int64_t n)
+{
+    return (n + 15) / 16 * 16;
+}
 
 /* Queries in a block: as many as keep the block's scores within some 128 KiB. */
 static int64_t block_of(const dg_cpu_attention *a)
@@ -20,17 +23,17 @@ static int64_t block_of(const dg_cpu_attention *a)
 
 typedef struct room {
     int64_t qb, du, dp, ku, kp, kw; /* kw: a row of pa: kp / 2 */
-    uint32_t *kt, *vt; // [du, kp] keys, values as columns
-    uint32_t *kr, *vr; // [ku, dp] keys, values as rows
-    uint32_t *qa, *da; // [qb, du] queries, dy as left operands
-    uint32_t *qr, *dr; // [qb/2 or qb, dp] queries, dy as right operands
-    uint32_t *pa;      // [qb, kw] probabilities (dscores) as a left operand
-    uint32_t *pt, *st; // [qb/2 or qb, kp] probabilities, dscores as transposed left operands
-    float *s, *ds;     // [qb, kp]
-    float *y, *delta;  // [qb, dp], [qb]
-    float *dk, *dv;    // [nk, dp]
-    uint32_t *rows;    // [16, du]
-    float *line;       // [2, dp]
+    uint32_t *kt, *vt;              // [du, kp] keys, values as columns
+    uint32_t *kr, *vr;              // [ku, dp] keys, values as rows
+    uint32_t *qa, *da;              // [qb, du] queries, dy as left operands
+    uint32_t *qr, *dr;              // [qb/2 or qb, dp] queries, dy as right operands
+    uint32_t *pa;                   // [qb, kw] probabilities (dscores) as a left operand
+    uint32_t *pt, *st;              // [qb/2 or qb, kp] probabilities, dscores as transposed left operands
+    float *s, *ds;                  // [qb, kp]
+    float *y, *delta;               // [qb, dp], [qb]
+    float *dk, *dv;                 // [nk, dp]
+    uint32_t *rows;                 // [16, du]
+    float *line;                    // [2, dp]
     int64_t bytes;
 } room;
 
@@ -85,14 +88,18 @@ typedef struct rows {
     int32_t dtype;
 } rows;
 
-static rows rows_of(const dg_cpu_attention *a, const dg_cpu_heads *x, int64_t b, int64_t h, int64_t first, int64_t n)
+static rows rows_of(const dg_cpu_attention *a, const dg_cpu_heads *x, int64_t b, int64_t h, int64_t first,
+                    int64_t n)
 {
     int64_t size = a->dtype == DG_F32 ? 4 : 2;
     const char *at = (const char *)x->base + (b * x->batch_stride + first * x->row_stride + h * a->d) * size;
     return (rows){at, x->row_stride, n, a->d, a->dtype};
 }
 
-static const void *row(const rows *x, int64_t i) { return x->at + i * x->stride * (x->dtype == DG_F32 ? 4 : 2); }
+static const void *row(const rows *x, int64_t i)
+{
+    return x->at + i * x->stride * (x->dtype == DG_F32 ? 4 : 2);
+}
 
 /* [n, units] */
 static void pack_units(uint32_t *to, const rows *x, int64_t units, bool pairs)
@@ -117,7 +124,8 @@ typedef struct left {
 static left left_of(const rows *x, uint32_t *room, int64_t units, bool pairs)
 {
     if (x->dtype == DG_F32) return (left){(const dg_cpu_unit *)(const void *)x->at, x->stride};
-    if (pairs && x->d % 2 == 0 && x->stride % 2 == 0) return (left){(const dg_cpu_unit *)(const void *)x->at, x->stride / 2};
+    if (pairs && x->d % 2 == 0 && x->stride % 2 == 0)
+        return (left){(const dg_cpu_unit *)(const void *)x->at, x->stride / 2};
     pack_units(room, x, units, pairs);
     return (left){room, units};
 }
@@ -130,7 +138,8 @@ static void pair_rows(uint32_t *restrict to, const uint16_t *a, const uint16_t *
         for (int64_t i = 0; i < n; i++) to[i] = a[i];
 }
 
-/* [n (pairs: n/2 rounded up), width]: right operands whose rows are those of x. The padding columns are zero. */
+/* [n (pairs: n/2 rounded up), width]: right operands whose rows are those of x. The padding columns are zero.
+ */
 static void pack_right(uint32_t *to, const rows *x, int64_t width, bool pairs)
 {
     for (int64_t i = 0; i < x->n; i += pairs ? 2 : 1, to += width) {
@@ -182,9 +191,10 @@ static void transpose16(uint32_t *to, int64_t ld_to, const dg_cpu_unit *from, in
 }
 #endif
 
-/* [units, width]: right operands whose columns are the rows of x; `room` holds 16 rows of units. The columns from n to
- * the next 16 are zero. */
-static void pack_columns(uint32_t *to, const rows *x, int64_t units, int64_t width, bool pairs, uint32_t *room)
+/* [units, width]: right operands whose columns are the rows of x; `room` holds 16 rows of units. The columns
+ * from n to the next 16 are zero. */
+static void pack_columns(uint32_t *to, const rows *x, int64_t units, int64_t width, bool pairs,
+                         uint32_t *room)
 {
     for (int64_t first = 0; first < x->n; first += 16) {
         int64_t n = x->n - first < 16 ? x->n - first : 16, u = 0;
@@ -205,7 +215,8 @@ static void pack_columns(uint32_t *to, const rows *x, int64_t units, int64_t wid
     }
 }
 
-/* ---- scores as operands. With AVX512_BF16 the processor rounds (and makes subnormals zero, as its products do). */
+/* ---- scores as operands. With AVX512_BF16 the processor rounds (and makes subnormals zero, as its products
+ * do). */
 
 /* n floats, n a multiple of 16, to n bf16. */
 static void narrow_line(uint32_t *to, const float *x, int64_t n)
@@ -237,11 +248,13 @@ static void narrow_pairs(uint32_t *restrict to, const float *x, int64_t n, int64
         for (int64_t j = 0; j < used; j += 16) {
             __m256bh low = _mm512_cvtneps_pbh(_mm512_loadu_ps(f + j));
             __m256bh high = both ? _mm512_cvtneps_pbh(_mm512_loadu_ps(f2 + j)) : (__m256bh){0};
-            __m512i wide_low = _mm512_cvtepu16_epi32((__m256i)low), wide_high = _mm512_cvtepu16_epi32((__m256i)high);
+            __m512i wide_low = _mm512_cvtepu16_epi32((__m256i)low),
+                    wide_high = _mm512_cvtepu16_epi32((__m256i)high);
             _mm512_storeu_si512(u + j, _mm512_or_si512(wide_low, _mm512_slli_epi32(wide_high, 16)));
         }
 #else
-        for (int64_t j = 0; j < used; j++) u[j] = dg_cpu_narrow(f[j]) | (both ? (uint32_t)dg_cpu_narrow(f2[j]) << 16 : 0);
+        for (int64_t j = 0; j < used; j++)
+            u[j] = dg_cpu_narrow(f[j]) | (both ? (uint32_t)dg_cpu_narrow(f2[j]) << 16 : 0);
 #endif
     }
 }
@@ -253,7 +266,10 @@ typedef struct block {
     int64_t seen;           /* keys that any query of the block may see: the first so many */
 } block;
 
-static bool sees(const dg_cpu_attention *a, int32_t q, int32_t k) { return a->strict ? q > k : q >= k; }
+static bool sees(const dg_cpu_attention *a, int32_t q, int32_t k)
+{
+    return a->strict ? q > k : q >= k;
+}
 
 static block block_at(const dg_cpu_attention *a, int64_t b, int64_t h, int64_t first, int64_t n)
 {
@@ -288,7 +304,8 @@ static void finish_scores(const dg_cpu_attention *a, const block *k, int64_t i, 
 
 /* ---- forward */
 
-/* Scores of one query into exp(s - max); gives the sum's inverse (0 when nothing is seen) and the logsumexp. */
+/* Scores of one query into exp(s - max); gives the sum's inverse (0 when nothing is seen) and the logsumexp.
+ */
 static float exponents(float *s, int64_t n, float *lse)
 {
     float most = dg_cpu_most(s, n);
@@ -323,7 +340,8 @@ DG_CPU_INLINE void forward_block(const dg_cpu_attention *a, const room *r, const
     for (int64_t i = 0; i < k->n; i++) {
         float *y = r->y + i * r->dp;
         for (int64_t j = 0; j < a->d; j++) y[j] *= share[i];
-        dg_cpu_put(a->y.base, a->dtype, k->b * a->y.batch_stride + (k->first + i) * a->y.row_stride + k->h * a->d, y, a->d);
+        dg_cpu_put(a->y.base, a->dtype,
+                   k->b * a->y.batch_stride + (k->first + i) * a->y.row_stride + k->h * a->d, y, a->d);
     }
 }
 
@@ -355,7 +373,8 @@ void DG_CPU(attention)(const void *args, void *scratch, int64_t begin, int64_t e
 /* ---- adjoint */
 
 /* Scores s and dp of one query become p and ds (before scale); ds is added to the bias's gradient. */
-static void probabilities(const dg_cpu_attention *a, const block *k, int64_t i, float *s, float *ds, float delta, bool first)
+static void probabilities(const dg_cpu_attention *a, const block *k, int64_t i, float *s, float *ds,
+                          float delta, bool first)
 {
     int64_t query = k->first + i, row = k->h * a->nq + query, n = round16(k->seen);
     float lse = a->lse[k->b * a->heads * a->nq + row];
@@ -383,7 +402,8 @@ static void deltas(const dg_cpu_attention *a, const room *r, const block *k, con
 #if DG_CPU_PAIRS
         __m512 wide = _mm512_setzero_ps();
         for (; pairs && j + 32 <= d; j += 32) {
-            __m512i u = _mm512_loadu_si512((const uint16_t *)row(dy, i) + j), v = _mm512_loadu_si512((const uint16_t *)row(&y, i) + j);
+            __m512i u = _mm512_loadu_si512((const uint16_t *)row(dy, i) + j),
+                    v = _mm512_loadu_si512((const uint16_t *)row(&y, i) + j);
             wide = _mm512_dpbf16_ps(wide, (__m512bh)u, (__m512bh)v);
         }
         sum = _mm512_reduce_add_ps(wide);
@@ -396,18 +416,21 @@ static void deltas(const dg_cpu_attention *a, const room *r, const block *k, con
     }
 }
 
-static void put_rows(const dg_cpu_attention *a, const dg_cpu_heads *to, const block *k, int64_t first, int64_t n,
-                     const float *x, int64_t width)
+static void put_rows(const dg_cpu_attention *a, const dg_cpu_heads *to, const block *k, int64_t first,
+                     int64_t n, const float *x, int64_t width)
 {
     for (int64_t i = 0; i < n; i++)
-        dg_cpu_put(to->base, a->dtype, k->b * to->batch_stride + (first + i) * to->row_stride + k->h * a->d, x + i * width,
-                   a->d);
+        dg_cpu_put(to->base, a->dtype, k->b * to->batch_stride + (first + i) * to->row_stride + k->h * a->d,
+                   x + i * width, a->d);
 }
 
-DG_CPU_INLINE void backward_block(const dg_cpu_attention *a, const room *r, const block *k, bool pairs, bool first)
+DG_CPU_INLINE void backward_block(const dg_cpu_attention *a, const room *r, const block *k, bool pairs,
+                                  bool first)
 {
-    int64_t width = round16(k->seen), units = pairs ? (k->seen + 1) / 2 : k->seen, qu = pairs ? (k->n + 1) / 2 : k->n;
-    rows q = rows_of(a, &a->q, k->b, k->h, k->first, k->n), dy = rows_of(a, &a->dy, k->b, k->h, k->first, k->n);
+    int64_t width = round16(k->seen), units = pairs ? (k->seen + 1) / 2 : k->seen,
+            qu = pairs ? (k->n + 1) / 2 : k->n;
+    rows q = rows_of(a, &a->q, k->b, k->h, k->first, k->n),
+         dy = rows_of(a, &a->dy, k->b, k->h, k->first, k->n);
     left ql = left_of(&q, r->qa, r->du, pairs), dl = left_of(&dy, r->da, r->du, pairs);
     pack_right(r->qr, &q, r->dp, pairs);
     pack_right(r->dr, &dy, r->dp, pairs);
@@ -429,7 +452,8 @@ DG_CPU_INLINE void backward_block(const dg_cpu_attention *a, const room *r, cons
     }
     dg_cpu_gemm dv = {p, r->dr, r->dv, k->seen, r->dp, qu, 1, r->kp, r->dp, r->dp, true};
     dg_cpu_gemm dk = {ds, r->qr, r->dk, k->seen, r->dp, qu, 1, r->kp, r->dp, r->dp, true};
-    dg_cpu_gemm dq = {ds_left, r->kr, r->y, k->n, r->dp, units, pairs ? r->kw : r->kp, 1, r->dp, r->dp, false};
+    dg_cpu_gemm dq = {ds_left, r->kr, r->y,  k->n, r->dp, units, pairs ? r->kw : r->kp,
+                      1,       r->dp, r->dp, false};
     dg_cpu_multiply(&dv, pairs);
     dg_cpu_multiply(&dk, pairs);
     dg_cpu_multiply(&dq, pairs);
@@ -437,7 +461,8 @@ DG_CPU_INLINE void backward_block(const dg_cpu_attention *a, const room *r, cons
 }
 
 /* `first`: is this the first sample that adds to the bias's gradient? */
-DG_CPU_INLINE void backward_head(const dg_cpu_attention *a, const room *r, int64_t b, int64_t h, bool pairs, bool first)
+DG_CPU_INLINE void backward_head(const dg_cpu_attention *a, const room *r, int64_t b, int64_t h, bool pairs,
+                                 bool first)
 {
     rows k = rows_of(a, &a->k, b, h, 0, a->nk), v = rows_of(a, &a->v, b, h, 0, a->nk);
     pack_columns(r->kt, &k, r->du, r->kp, pairs, r->rows);

@@ -7,22 +7,24 @@
 typedef void (*lane_function)(void *to, const void *a, const void *b, const void *c, int64_t n);
 
 #define SIMD _Pragma("omp simd")
-#define LANES(NAME, TO, FROM, EXPR)                                                                                  \
-    static void NAME(void *to, const void *a_, const void *b_, const void *c_, int64_t n)                            \
-    {                                                                                                                \
-        TO *y = to;                                                                                                  \
-        const FROM *pa = a_, *pb = b_;                                                                               \
-        (void)c_, (void)pb;                                                                                          \
-        SIMD for (int64_t i = 0; i < n; i++)                                                                         \
-        {                                                                                                            \
-            EXPR;                                                                                                    \
-        }                                                                                                            \
+#define LANES(NAME, TO, FROM, EXPR)                                                                          \
+    static void NAME(void *to, const void *a_, const void *b_, const void *c_, int64_t n)                    \
+    {                                                                                                        \
+        TO *y = to;                                                                                          \
+        const FROM *pa = a_, *pb = b_;                                                                       \
+        (void)c_, (void)pb;                                                                                  \
+        SIMD for (int64_t i = 0; i < n; i++)                                                                 \
+        {                                                                                                    \
+            EXPR;                                                                                            \
+        }                                                                                                    \
     }
 #define F1(NAME, EXPR) LANES(lane_F_##NAME, float, float, const float x = pa[i]; y[i] = EXPR)
-#define F2(NAME, EXPR) LANES(lane_F_##NAME, float, float, const float a = pa[i]; const float b = pb[i]; y[i] = EXPR)
-#define FC(NAME, EXPR) LANES(lane_F_##NAME, int32_t, float, const float a = pa[i]; const float b = pb[i]; y[i] = EXPR)
+#define F2(NAME, EXPR)                                                                                       \
+    LANES(lane_F_##NAME, float, float, const float a = pa[i]; const float b = pb[i]; y[i] = EXPR)
+#define FC(NAME, EXPR)                                                                                       \
+    LANES(lane_F_##NAME, int32_t, float, const float a = pa[i]; const float b = pb[i]; y[i] = EXPR)
 #define I1(NAME, EXPR) LANES(lane_I_##NAME, int32_t, int32_t, const int32_t x = pa[i]; y[i] = EXPR)
-#define I2(NAME, EXPR)                                                                                               \
+#define I2(NAME, EXPR)                                                                                       \
     LANES(lane_I_##NAME, int32_t, int32_t, const int32_t a = pa[i]; const int32_t b = pb[i]; y[i] = EXPR)
 
 static inline int32_t to_int(float x)
@@ -32,7 +34,10 @@ static inline int32_t to_int(float x)
     return x >= 2147483648.0f ? INT32_MAX : y;
 }
 
-static inline int32_t wrap(uint32_t x) { return (int32_t)x; }
+static inline int32_t wrap(uint32_t x)
+{
+    return (int32_t)x;
+}
 
 F1(NEG, -x)
 F1(ABS, fabsf(x))
@@ -72,14 +77,14 @@ I1(SIGN, (x > 0) - (x < 0))
 I1(NOT, x == 0)
 LANES(lane_I_TO_F, float, int32_t, y[i] = (float)pa[i])
 I1(TO_BOOL, x != 0)
-I1(TO_U8, x < 0 ? 0 : x > 255 ? 255 : x)
+I1(TO_U8, x<0 ? 0 : x> 255 ? 255 : x)
 I1(WRAP_U8, x & 255)
 I2(ADD, wrap((uint32_t)a + (uint32_t)b))
 I2(SUB, wrap((uint32_t)a - (uint32_t)b))
-I2(MUL, wrap((uint32_t)a * (uint32_t)b))
+I2(MUL, wrap((uint32_t)a *(uint32_t)b))
 I2(MAX, a > b ? a : b)
 I2(MIN, a < b ? a : b)
-I2(AND, a && b)
+I2(AND, a &&b)
 I2(OR, a || b)
 I2(EQ, a == b)
 I2(NE, a != b)
@@ -94,7 +99,8 @@ static void lane_I_DIV(void *to, const void *a_, const void *b_, const void *c, 
     int32_t *y = to;
     const int32_t *a = a_, *b = b_;
     (void)c;
-    for (int64_t i = 0; i < n; i++) y[i] = b[i] == 0 ? -1 : b[i] == -1 ? wrap(0u - (uint32_t)a[i]) : a[i] / b[i];
+    for (int64_t i = 0; i < n; i++)
+        y[i] = b[i] == 0 ? -1 : b[i] == -1 ? wrap(0u - (uint32_t)a[i]) : a[i] / b[i];
 }
 
 /* Bits are moved, so one function serves floats and integers. */
@@ -140,7 +146,8 @@ static void load_byte(void *to, const char *from, int64_t stride, int64_t n)
 /* n elements, `stride` apart; 0: the one element n times. */
 static void load_run(void *to, const dg_cpu_expr_leaf *leaf, int64_t at, int64_t stride, int64_t n)
 {
-    const char *from = (const char *)leaf->base + (leaf->offset + at) * (int64_t)dg_dtype_size((dg_dtype)leaf->dtype);
+    const char *from =
+        (const char *)leaf->base + (leaf->offset + at) * (int64_t)dg_dtype_size((dg_dtype)leaf->dtype);
     uint32_t *y = to, first;
     int64_t some = stride ? n : 1;
     void *out = stride ? to : &first;

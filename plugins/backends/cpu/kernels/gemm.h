@@ -1,8 +1,10 @@
-/* gemm.h - small products in cache, for attention: C[m, n] = A[m, k] B[k, n] (+ C), one thread, f32 accumulators.
+/* gemm.h - small products in cache, for attention: C[m, n] = A[m, k] B[k, n] (+ C), one thread, f32
+ * accumulators.
  *
- * A and B hold 4-byte units: one f32, or (pairs) two bf16 that follow each other along k, of which the products are
- * added; an odd k has a zero there. Element (i, p) of A is at a[i * a_row + p * a_unit], so a transposed A needs no
- * copy; B is [k, ldb] and C [m, ldc] with rows of whole 16s, which may be read and written past n. */
+ * A and B hold 4-byte units: one f32, or (pairs) two bf16 that follow each other along k, of which the
+ * products are added; an odd k has a zero there. Element (i, p) of A is at a[i * a_row + p * a_unit], so a
+ * transposed A needs no copy; B is [k, ldb] and C [m, ldc] with rows of whole 16s, which may be read and
+ * written past n. */
 #ifndef DG_CPU_GEMM_H
 #define DG_CPU_GEMM_H
 
@@ -15,7 +17,8 @@
 #define DG_CPU_PAIRS 0
 #endif
 
-/* Lanes of a register, and the vectors of a tile's row: tiles of 6 rows fill the 32 or 16 registers there are. */
+/* Lanes of a register, and the vectors of a tile's row: tiles of 6 rows fill the 32 or 16 registers there
+ * are. */
 #if defined(__AVX512F__)
 enum { DG_CPU_VL = 16, DG_CPU_TILE_N = 4 };
 #elif defined(__AVX__)
@@ -50,7 +53,8 @@ typedef struct dg_cpu_gemm {
 DG_CPU_INLINE dg_cpu_vector dg_cpu_madd(dg_cpu_vector acc, uint32_t a, dg_cpu_vector b, bool pairs)
 {
 #if defined(__AVX512BF16__)
-    if (pairs) return (dg_cpu_vector)_mm512_dpbf16_ps((__m512)acc, (__m512bh)_mm512_set1_epi32((int)a), (__m512bh)b);
+    if (pairs)
+        return (dg_cpu_vector)_mm512_dpbf16_ps((__m512)acc, (__m512bh)_mm512_set1_epi32((int)a), (__m512bh)b);
 #endif
     (void)pairs;
     return acc + dg_cpu_float(a) * b;
@@ -72,7 +76,8 @@ DG_CPU_INLINE void dg_cpu_tile(const dg_cpu_gemm *g, int64_t i, int64_t j, int m
         DG_CPU_UNROLL for (int v = 0; v < n; v++) row[v] = *(const dg_cpu_vf *)(b + v * DG_CPU_VL);
         DG_CPU_UNROLL for (int r = 0; r < m; r++)
         {
-            DG_CPU_UNROLL for (int v = 0; v < n; v++) acc[r][v] = dg_cpu_madd(acc[r][v], a[r * a_row], row[v], pairs);
+            DG_CPU_UNROLL for (int v = 0; v < n; v++) acc[r][v] =
+                dg_cpu_madd(acc[r][v], a[r * a_row], row[v], pairs);
         }
     }
     DG_CPU_UNROLL for (int r = 0; r < m; r++)
@@ -86,19 +91,21 @@ DG_CPU_INLINE void dg_cpu_tile(const dg_cpu_gemm *g, int64_t i, int64_t j, int m
     }
 }
 
-#define DG_CPU_TILE_COLUMN(N)                                                                                        \
-    static __attribute__((noinline)) void dg_cpu_column_##N(const dg_cpu_gemm *g, int64_t j, bool pairs)            \
-    {                                                                                                                \
-        int64_t i = 0;                                                                                               \
-        if (pairs) {                                                                                                 \
-            for (; i + DG_CPU_TILE_M <= g->m; i += DG_CPU_TILE_M) dg_cpu_tile(g, i, j, DG_CPU_TILE_M, N, true);       \
-            for (; i + 2 <= g->m; i += 2) dg_cpu_tile(g, i, j, 2, N, true);                                           \
-            for (; i < g->m; i++) dg_cpu_tile(g, i, j, 1, N, true);                                                   \
-        } else {                                                                                                     \
-            for (; i + DG_CPU_TILE_M <= g->m; i += DG_CPU_TILE_M) dg_cpu_tile(g, i, j, DG_CPU_TILE_M, N, false);      \
-            for (; i + 2 <= g->m; i += 2) dg_cpu_tile(g, i, j, 2, N, false);                                          \
-            for (; i < g->m; i++) dg_cpu_tile(g, i, j, 1, N, false);                                                  \
-        }                                                                                                            \
+#define DG_CPU_TILE_COLUMN(N)                                                                                \
+    static __attribute__((noinline)) void dg_cpu_column_##N(const dg_cpu_gemm *g, int64_t j, bool pairs)     \
+    {                                                                                                        \
+        int64_t i = 0;                                                                                       \
+        if (pairs) {                                                                                         \
+            for (; i + DG_CPU_TILE_M <= g->m; i += DG_CPU_TILE_M)                                            \
+                dg_cpu_tile(g, i, j, DG_CPU_TILE_M, N, true);                                                \
+            for (; i + 2 <= g->m; i += 2) dg_cpu_tile(g, i, j, 2, N, true);                                  \
+            for (; i < g->m; i++) dg_cpu_tile(g, i, j, 1, N, true);                                          \
+        } else {                                                                                             \
+            for (; i + DG_CPU_TILE_M <= g->m; i += DG_CPU_TILE_M)                                            \
+                dg_cpu_tile(g, i, j, DG_CPU_TILE_M, N, false);                                               \
+            for (; i + 2 <= g->m; i += 2) dg_cpu_tile(g, i, j, 2, N, false);                                 \
+            for (; i < g->m; i++) dg_cpu_tile(g, i, j, 1, N, false);                                         \
+        }                                                                                                    \
     }
 DG_CPU_TILE_COLUMN(2)
 #if defined(__AVX512F__)

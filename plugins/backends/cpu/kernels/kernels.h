@@ -1,12 +1,13 @@
 /* kernels.h - the compute kernels of the cpu backend and what each is told.
  *
- * A kernel is a function over a range of units: (args, scratch, begin, end) does the units begin..end-1 of its work.
- * What a unit computes does not depend on which range it was part of, so results are the same for any number of
- * threads. `scratch` is the calling worker's own room, of the size that the step asked for, 64-byte aligned.
+ * A kernel is a function over a range of units: (args, scratch, begin, end) does the units begin..end-1 of
+ * its work. What a unit computes does not depend on which range it was part of, so results are the same for
+ * any number of threads. `scratch` is the calling worker's own room, of the size that the step asked for,
+ * 64-byte aligned.
  *
- * The files in this folder are compiled once for each instruction set (see backends.cmake); DG_CPU(name) gives each
- * copy its own symbols, and dg_cpu_kernels_ISA lists them. No file here allocates, fails, or starts threads.
- * Element types: DG_F32, DG_BF16, DG_I32, DG_U8, DG_BOOL; arithmetic on floats is in f32. */
+ * The files in this folder are compiled once for each instruction set (see backends.cmake); DG_CPU(name)
+ * gives each copy its own symbols, and dg_cpu_kernels_ISA lists them. No file here allocates, fails, or
+ * starts threads. Element types: DG_F32, DG_BF16, DG_I32, DG_U8, DG_BOOL; arithmetic on floats is in f32. */
 #ifndef DG_CPU_KERNELS_H
 #define DG_CPU_KERNELS_H
 
@@ -20,32 +21,35 @@ typedef void (*dg_cpu_kernel)(const void *args, void *scratch, int64_t begin, in
 
 /* ---- expressions: chains of element-wise ops in one pass over memory (expr.c)
  *
- * The result is walked in flat blocks of DG_CPU_BLOCK elements. Instructions work on blocks of 4-byte lanes, f32 or
- * i32 (bool and u8 are widened to i32), kept in slots that stay in the first-level cache. A leaf is read through
- * strides, so that slices, transposes, broadcasts and pads cost no pass of their own. */
+ * The result is walked in flat blocks of DG_CPU_BLOCK elements. Instructions work on blocks of 4-byte lanes,
+ * f32 or i32 (bool and u8 are widened to i32), kept in slots that stay in the first-level cache. A leaf is
+ * read through strides, so that slices, transposes, broadcasts and pads cost no pass of their own. */
 
 enum { DG_CPU_BLOCK = 512, DG_CPU_MOST_LEAVES = 12, DG_CPU_MOST_STEPS = 40, DG_CPU_MOST_SLOTS = 14 };
 
 /* X(NAME, operands): F_ on f32 lanes, I_ on i32 lanes; comparisons give i32 0 or 1. */
-#define DG_CPU_LANE_OPS(X)                                                                                           \
-    X(F_NEG, 1) X(F_ABS, 1) X(F_SIGN, 1) X(F_FLOOR, 1) X(F_EXP, 1) X(F_LOG, 1) X(F_SQRT, 1) X(F_RSQRT, 1)            \
-    X(F_TANH, 1) X(F_ERF, 1) X(F_SIN, 1) X(F_COS, 1) X(F_FINITE, 1) X(F_GELU, 1) X(F_QUICK_GELU, 1)                  \
-    X(F_ROUND, 1) X(F_TO_I, 1) X(F_TO_BOOL, 1) X(F_ADD, 2) X(F_SUB, 2) X(F_MUL, 2) X(F_DIV, 2) X(F_MAX, 2)           \
-    X(F_MIN, 2) X(F_EQ, 2) X(F_NE, 2) X(F_LT, 2) X(F_LE, 2) X(F_GT, 2) X(F_GE, 2) X(F_GELU_GRAD, 2)                  \
-    X(F_QUICK_GELU_GRAD, 2) X(I_NEG, 1) X(I_ABS, 1) X(I_SIGN, 1) X(I_NOT, 1) X(I_TO_F, 1) X(I_TO_BOOL, 1)            \
-    X(I_TO_U8, 1) X(I_WRAP_U8, 1) X(I_ADD, 2) X(I_SUB, 2) X(I_MUL, 2) X(I_DIV, 2) X(I_MAX, 2) X(I_MIN, 2)            \
-    X(I_AND, 2) X(I_OR, 2) X(I_EQ, 2) X(I_NE, 2) X(I_LT, 2) X(I_LE, 2) X(I_GT, 2) X(I_GE, 2) X(SELECT, 3)
+#define DG_CPU_LANE_OPS(X)                                                                                   \
+    X(F_NEG, 1)                                                                                              \
+    X(F_ABS, 1) X(F_SIGN, 1) X(F_FLOOR, 1) X(F_EXP, 1) X(F_LOG, 1) X(F_SQRT, 1) X(F_RSQRT, 1) X(F_TANH, 1)   \
+        X(F_ERF, 1) X(F_SIN, 1) X(F_COS, 1) X(F_FINITE, 1) X(F_GELU, 1) X(F_QUICK_GELU, 1) X(F_ROUND, 1)     \
+            X(F_TO_I, 1) X(F_TO_BOOL, 1) X(F_ADD, 2) X(F_SUB, 2) X(F_MUL, 2) X(F_DIV, 2) X(F_MAX, 2)         \
+                X(F_MIN, 2) X(F_EQ, 2) X(F_NE, 2) X(F_LT, 2) X(F_LE, 2) X(F_GT, 2) X(F_GE, 2)                \
+                    X(F_GELU_GRAD, 2) X(F_QUICK_GELU_GRAD, 2) X(I_NEG, 1) X(I_ABS, 1) X(I_SIGN, 1)           \
+                        X(I_NOT, 1) X(I_TO_F, 1) X(I_TO_BOOL, 1) X(I_TO_U8, 1) X(I_WRAP_U8, 1) X(I_ADD, 2)   \
+                            X(I_SUB, 2) X(I_MUL, 2) X(I_DIV, 2) X(I_MAX, 2) X(I_MIN, 2) X(I_AND, 2)          \
+                                X(I_OR, 2) X(I_EQ, 2) X(I_NE, 2) X(I_LT, 2) X(I_LE, 2) X(I_GT, 2) X(I_GE, 2) \
+                                    X(SELECT, 3)
 
 #define DG_CPU_LANE_ENUM(NAME, N) DG_CPU_##NAME,
 enum dg_cpu_lane_op { DG_CPU_LANE_OPS(DG_CPU_LANE_ENUM) DG_CPU_LOAD, DG_CPU_LANE_OP_COUNT };
 
 typedef struct dg_cpu_expr_leaf {
     const void *base;
-    int64_t offset; /* elements from base to that of index 0, which may be outside when padded */
-    int32_t dtype;  /* as stored */
-    bool dense;     /* element i of the result belongs to element i here */
-    bool padded;    /* outside low..high the lane is `pad` */
-    uint32_t pad;   /* bits of an f32 or i32 lane */
+    int64_t offset;              /* elements from base to that of index 0, which may be outside when padded */
+    int32_t dtype;               /* as stored */
+    bool dense;                  /* element i of the result belongs to element i here */
+    bool padded;                 /* outside low..high the lane is `pad` */
+    uint32_t pad;                /* bits of an f32 or i32 lane */
     int64_t stride[DG_MAX_RANK]; /* elements; 0 where it is broadcast */
     int64_t low[DG_MAX_RANK], high[DG_MAX_RANK];
 } dg_cpu_expr_leaf;
@@ -80,8 +84,8 @@ typedef struct dg_cpu_layer_norm {
     float eps;
 } dg_cpu_layer_norm;
 
-/* Units are chunks of DG_CPU_CHUNK rows; each writes its own share of dgamma and dbeta, which are then summed by
- * columns. */
+/* Units are chunks of DG_CPU_CHUNK rows; each writes its own share of dgamma and dbeta, which are then summed
+ * by columns. */
 enum { DG_CPU_CHUNK = 32 };
 typedef struct dg_cpu_layer_norm_grad {
     const void *dy, *x; // [rows, width]
@@ -119,7 +123,8 @@ typedef struct dg_cpu_entropy {
 
 /* x [outer, n, inner] over n. Pieces: n is cut into `pieces` parts of `piece`, each with a result of its own:
  * y [outer, pieces, inner]. Sums are in f32 (i32: wrapping), over runs of fixed length first.
- * reduce_inner: inner = 1; units are outer * pieces. reduce_outer: units are outer * pieces * column blocks. */
+ * reduce_inner: inner = 1; units are outer * pieces. reduce_outer: units are outer * pieces * column blocks.
+ */
 enum { DG_CPU_COLUMNS = 256 };
 typedef struct dg_cpu_reduce {
     const void *x;
@@ -151,8 +156,8 @@ typedef struct dg_cpu_gather {
     int64_t bytes;     /* of a row */
 } dg_cpu_gather;
 
-/* scatter_sort (units: groups) makes lists of the updates of each row, in order; scatter_add (units: rows of the
- * result) sums them; scratch: 2 width floats. first [groups, rows + 1], order [groups, per_group]. */
+/* scatter_sort (units: groups) makes lists of the updates of each row, in order; scatter_add (units: rows of
+ * the result) sums them; scratch: 2 width floats. first [groups, rows + 1], order [groups, per_group]. */
 typedef struct dg_cpu_scatter {
     const int32_t *ids;
     const void *updates; // [groups, per_group, width]
@@ -181,7 +186,8 @@ typedef struct dg_cpu_adamw {
     float beta1, beta2, one_less_beta1, one_less_beta2, eps, lr_scale, decay;
 } dg_cpu_adamw;
 
-/* count elements: widen: bf16 to f32; narrow: f32 to bf16; copy: f32; zero: f32 zeros. Units: DG_CPU_BLOCK elements. */
+/* count elements: widen: bf16 to f32; narrow: f32 to bf16; copy: f32; zero: f32 zeros. Units: DG_CPU_BLOCK
+ * elements. */
 typedef struct dg_cpu_recode {
     const void *x;
     void *y;
@@ -200,13 +206,13 @@ typedef struct dg_cpu_attention {
     int32_t dtype;
     int64_t batch, heads, nq, nk, d;
     float scale;
-    bool strict; /* a query sees smaller groups only, its own not */
-    dg_cpu_heads q, k, v, y; /* y is read by the gradient */
-    const int32_t *group_q, *group_k; // [batch or 1, n], or NULL
+    bool strict;                            /* a query sees smaller groups only, its own not */
+    dg_cpu_heads q, k, v, y;                /* y is read by the gradient */
+    const int32_t *group_q, *group_k;       // [batch or 1, n], or NULL
     int64_t group_q_stride, group_k_stride; /* 0: one for all samples */
-    const float *bias;   // [batch or 1, heads, nq, nk], or NULL
-    int64_t bias_stride; /* 0: one for all samples */
-    float *lse;          // [batch, heads, nq]
+    const float *bias;                      // [batch or 1, heads, nq, nk], or NULL
+    int64_t bias_stride;                    /* 0: one for all samples */
+    float *lse;                             // [batch, heads, nq]
     dg_cpu_heads dy, dq, dk, dv;
     float *dbias; // as bias, or NULL
 } dg_cpu_attention;
@@ -218,8 +224,8 @@ typedef struct dg_cpu_kernels {
     bool bf16_products; /* attention multiplies bf16 as it is */
     /* Units: attention: batch * heads; its gradient: the same, or heads when one bias serves all samples. */
     dg_cpu_kernel expr, layer_norm, layer_norm_grad, softmax, normalize, normalize_grad, cross_entropy,
-        cross_entropy_grad, reduce_inner, reduce_outer, argmax, top_k, gather, scatter_sort, scatter_add, patchify, adamw,
-        widen, narrow, copy, zero, attention, attention_grad;
+        cross_entropy_grad, reduce_inner, reduce_outer, argmax, top_k, gather, scatter_sort, scatter_add,
+        patchify, adamw, widen, narrow, copy, zero, attention, attention_grad;
     /* Bytes of scratch a worker. */
     int64_t (*attention_scratch)(const dg_cpu_attention *a, bool gradient);
 } dg_cpu_kernels;

@@ -14,7 +14,8 @@ void DG_CPU(gather)(const void *args, void *scratch, int64_t begin, int64_t end)
     }
 }
 
-/* A counting sort: first[row] becomes where the row's updates begin in order. Ids outside belong to no row. */
+/* A counting sort: first[row] becomes where the row's updates begin in order. Ids outside belong to no row.
+ */
 DG_CPU_DECLARE(scatter_sort)
 void DG_CPU(scatter_sort)(const void *args, void *scratch, int64_t begin, int64_t end)
 {
@@ -68,7 +69,8 @@ void DG_CPU(patchify)(const void *args, void *scratch, int64_t begin, int64_t en
 {
     const dg_cpu_patchify *a = args;
     int64_t gw = a->width / a->pw, size = a->channels * a->ph * a->pw;
-    int64_t step_c = a->channel_last ? 1 : a->ph * a->pw, step_y = a->channel_last ? a->pw * a->channels : a->pw;
+    int64_t step_c = a->channel_last ? 1 : a->ph * a->pw,
+            step_y = a->channel_last ? a->pw * a->channels : a->pw;
     int64_t step_x = a->channel_last ? a->channels : 1;
     float *out = scratch;
     for (int64_t u = begin * gw; u < end * gw; u++) {

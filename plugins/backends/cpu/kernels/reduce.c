@@ -1,10 +1,14 @@
 /* reduce.c - sums and maxima along axes, the place of a maximum, the k largest. */
 #include "lanes.h"
 
-/* A sum is taken over runs of this length, and then over the runs: what is added to what is fixed by the shape. */
+/* A sum is taken over runs of this length, and then over the runs: what is added to what is fixed by the
+ * shape. */
 enum { RUN = 1024 };
 
-static const int32_t *ints(const void *x, int64_t at) { return (const int32_t *)x + at; }
+static const int32_t *ints(const void *x, int64_t at)
+{
+    return (const int32_t *)x + at;
+}
 
 static int32_t int_at(const void *x, int32_t dtype, int64_t at)
 {
@@ -19,7 +23,10 @@ static void put_int(void *y, int32_t dtype, int64_t at, int32_t v)
         ((uint8_t *)y)[at] = (uint8_t)v;
 }
 
-static float larger(float a, float b) { return b > a || b != b ? b : a; }
+static float larger(float a, float b)
+{
+    return b > a || b != b ? b : a;
+}
 
 /* A NaN among x is the result, as in the op table. */
 static float most_or_nan(const float *x, int64_t n)
@@ -64,7 +71,8 @@ void DG_CPU(reduce_inner)(const void *args, void *scratch, int64_t begin, int64_
     const dg_cpu_reduce *a = args;
     (void)scratch;
     for (int64_t u = begin; u < end; u++) {
-        int64_t piece = u % a->pieces, at = u / a->pieces * a->n + piece * a->piece, n = piece_length(a, piece);
+        int64_t piece = u % a->pieces, at = u / a->pieces * a->n + piece * a->piece,
+                n = piece_length(a, piece);
         if (dg_dtype_is_float((dg_dtype)a->x_dtype)) {
             float y = float_run(a, at, n);
             dg_cpu_put(a->y, a->y_dtype, u, &y, 1);
@@ -102,7 +110,8 @@ void DG_CPU(reduce_outer)(const void *args, void *scratch, int64_t begin, int64_
     (void)scratch;
     for (int64_t u = begin; u < end; u++) {
         int64_t column = u % blocks * DG_CPU_COLUMNS, result = u / blocks, piece = result % a->pieces;
-        int64_t at = (result / a->pieces * a->n + piece * a->piece) * a->inner + column, n = piece_length(a, piece);
+        int64_t at = (result / a->pieces * a->n + piece * a->piece) * a->inner + column,
+                n = piece_length(a, piece);
         int64_t w = a->inner - column < DG_CPU_COLUMNS ? a->inner - column : DG_CPU_COLUMNS;
         if (dg_dtype_is_float((dg_dtype)a->x_dtype)) {
             float y[DG_CPU_COLUMNS];

@@ -1,5 +1,5 @@
-/* rows.c - what works on one row at a time: layer_norm, softmax, normalize, cross_entropy, and their adjoints. The
- * formulas are those of the op table (digpt/ops.h). */
+/* rows.c - what works on one row at a time: layer_norm, softmax, normalize, cross_entropy, and their
+ * adjoints. The formulas are those of the op table (digpt/ops.h). */
 #include "lanes.h"
 
 /* ---- layer_norm: two passes, so that the variance is of what is left after the mean */
@@ -25,7 +25,8 @@ void DG_CPU(layer_norm)(const void *args, void *scratch, int64_t begin, int64_t 
 }
 
 /* dx = rstd (d - mean(d) - hat mean(d hat)), d = dy gamma, hat = (x - mean) rstd. */
-static void norm_grad_row(const dg_cpu_layer_norm_grad *a, int64_t r, float *dgamma, float *dbeta, float *room)
+static void norm_grad_row(const dg_cpu_layer_norm_grad *a, int64_t r, float *dgamma, float *dbeta,
+                          float *room)
 {
     int64_t n = a->width;
     float *restrict hat = room, *restrict d = room + n;
@@ -97,7 +98,8 @@ void DG_CPU(normalize_grad)(const void *args, void *scratch, int64_t begin, int6
     int64_t n = a->width;
     float *d = scratch, *room = d + n;
     for (int64_t r = begin; r < end; r++) {
-        const float *dy = dg_cpu_floats(a->x, a->dtype, r * n, n, d), *y = dg_cpu_floats(a->y, a->dtype, r * n, n, room);
+        const float *dy = dg_cpu_floats(a->x, a->dtype, r * n, n, d),
+                    *y = dg_cpu_floats(a->y, a->dtype, r * n, n, room);
         float along = dg_cpu_dot(dy, y, n), rnorm = a->rnorm[r];
         for (int64_t i = 0; i < n; i++) d[i] = rnorm * (dy[i] - y[i] * along);
         dg_cpu_put(a->out, a->dtype, r * n, d, n);

@@ -1,9 +1,10 @@
-/* scalar.h - exp, erf, tanh and gelu of one f32, without branches or calls, so that the compiler turns a loop over them
- * into vector code for whatever instruction set the file is compiled for.
+/* scalar.h - exp, erf, tanh and gelu of one f32, without branches or calls, so that the compiler turns a loop
+ * over them into vector code for whatever instruction set the file is compiled for.
  *
- * Relative errors against double precision, measured over the whole range (tests/backends/test_cpu_kernels.c): below
- * 4e-7 for exp, erf and tanh; gelu and its slope below 5e-7 of max(1, |x|). The coefficients are our own minimax fits
- * (iteratively reweighted least squares on Chebyshev points). */
+ * Relative errors against double precision, measured over the whole range
+ * (tests/backends/test_cpu_kernels.c): below 4e-7 for exp, erf and tanh; gelu and its slope below 5e-7 of
+ * max(1, |x|). The coefficients are our own minimax fits (iteratively reweighted least squares on Chebyshev
+ * points). */
 #ifndef DG_CPU_SCALAR_H
 #define DG_CPU_SCALAR_H
 
@@ -24,7 +25,10 @@ static inline float dg_cpu_float(uint32_t u)
     return x;
 }
 
-static inline float dg_cpu_widen(uint16_t h) { return dg_cpu_float((uint32_t)h << 16); }
+static inline float dg_cpu_widen(uint16_t h)
+{
+    return dg_cpu_float((uint32_t)h << 16);
+}
 
 /* dg_f32_to_bf16 in a form that becomes vector code. */
 static inline uint16_t dg_cpu_narrow(float x)
@@ -33,9 +37,13 @@ static inline uint16_t dg_cpu_narrow(float x)
     return (uint16_t)((u & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
 }
 
-static inline float dg_cpu_round_bf16(float x) { return dg_cpu_widen(dg_cpu_narrow(x)); }
+static inline float dg_cpu_round_bf16(float x)
+{
+    return dg_cpu_widen(dg_cpu_narrow(x));
+}
 
-/* e^x = 2^n e^r with |r| <= ln(2)/2; 2^n in two factors, so that subnormal results and overflow come out right. */
+/* e^x = 2^n e^r with |r| <= ln(2)/2; 2^n in two factors, so that subnormal results and overflow come out
+ * right. */
 static inline float dg_cpu_exp(float x)
 {
     const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
@@ -110,10 +118,16 @@ static inline float dg_cpu_gelu_slope(float x)
     return (x > 0.0f ? 1.0f - tail : tail) + x * (0.398942280f * bell);
 }
 
-static inline float dg_cpu_sigmoid(float x) { return 1.0f / (1.0f + dg_cpu_exp(-x)); }
+static inline float dg_cpu_sigmoid(float x)
+{
+    return 1.0f / (1.0f + dg_cpu_exp(-x));
+}
 
 /* x sigmoid(1.702 x) */
-static inline float dg_cpu_quick_gelu(float x) { return x * dg_cpu_sigmoid(1.702f * x); }
+static inline float dg_cpu_quick_gelu(float x)
+{
+    return x * dg_cpu_sigmoid(1.702f * x);
+}
 
 static inline float dg_cpu_quick_gelu_slope(float x)
 {
