@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "io/jsonl.h"
+#include "train/finetune.h"
 #include "train/run.h"
 
 #define MOST_PROGRAMS 2
@@ -60,11 +61,9 @@ static dg_status build(aot *a, const cli_recipe *r, dg_error *err)
 {
     DG_TRY(dg_parts_open(r->recipe, r->plugins.registry, true, &a->parts, err));
     DG_TRY(dg_run_make_plan(&a->parts, 0, &a->plan, err));
-    const dg_step_spec spec = {.batch = a->plan.batch,
-                               .ranks = dg_ranks_of(&a->parts),
-                               .accumulate = (int32_t)a->plan.accumulate,
-                               .compute = a->plan.compute,
-                               .optimizer = a->plan.optimizer};
+    dg_finetune finetune;
+    dg_step_spec spec;
+    DG_TRY(dg_task_spec(&a->parts, &a->plan, -1, &finetune, &spec, err));
     DG_TRY(dg_step_build(&a->parts, &spec, &a->step, err));
     return compile(a, err);
 }

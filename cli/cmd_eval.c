@@ -129,10 +129,11 @@ static int run(const cli_args *args)
     int code = cli_trained_open(args, args->words[0], args->words + 1, args->n_words - 1, true, &e.trained);
     if (code != CLI_OK) return code;
     const dg_assess_options options = {cli_has(args, "subset"), cli_has(args, "real") ? &e.real : NULL};
-    const char *predictions = cli_value(args, "predictions");
+    const char *predictions = cli_value(args, "predictions"), *page = cli_value(args, "report");
     dg_status s = open_all(&e, &err);
     if (s == DG_OK) s = dg_assess(&e.assessor, e.source, &options, &e.x, &err);
     if (s == DG_OK && predictions) s = dg_assess_write(predictions, &e.assessor, e.source, &e.x, &err);
+    if (s == DG_OK && page) s = dg_assess_page(page, &e.assessor, e.source, &e.x, e.worst, &err);
     if (s == DG_OK) s = print_all(&e, &err);
     code = s == DG_OK ? CLI_OK : cli_recipe_fail(&e.trained.recipe, &err);
     dg_assessment_free(&e.x);
@@ -150,6 +151,7 @@ static const cli_option options[] = {
     {"subset", NULL, "choose only among the classes that the data has"},
     {"real", "FILE", "also score by ReaL labels: a JSON list of lists of class numbers"},
     {"predictions", "FILE", "write what was said of every image, as JSON lines"},
+    {"report", "FILE.html", "write a page with all this, and the images of the worst losses as pictures"},
     {"per-class", NULL, "print the accuracy of every class"},
     {"confusions", "N", "list so many pairs of confused classes; otherwise 10"},
     {"worst", "N", "list so many images with the worst losses; otherwise 5"},

@@ -3,7 +3,9 @@
 
 #include "data/source.h"
 #include "train/dataset.h"
+#include "train/features.h"
 #include "train/finetune.h"
+#include "train/probe_task.h"
 #include "train/run.h"
 
 /* A number with a unit of thousands: "85.8 M". */
@@ -54,15 +56,15 @@ static void about_program(const dg_parts *p, const dg_run_plan *plan, const dg_s
                   many(cost.flops * step->ranks / (double)plan->batch, a, sizeof a), step->train->n_nodes);
 }
 
-static dg_status about_backend(const dg_parts *p, const dg_run_plan *plan, const dg_step *step, dg_str *rows,
-                               dg_error *err)
+static dg_status about_backend(const dg_parts *p, const dg_run_plan *plan, const dg_program *program,
+                               dg_str *rows, dg_error *err)
 {
     char a[32], b[32], c[32], all[32], print[256] = "";
     dg_memory_need need = {.struct_size = (uint32_t)sizeof need};
     dg_backend_of(p)->fingerprint(p->backend.self, print, sizeof print);
     dg_str_printf(rows, "backend\t%s, computes in %s; %s\n", p->backend.ref.factory->name,
                   dg_dtype_name(plan->compute), print);
-    DG_TRY(dg_backend_of(p)->memory(p->backend.self, step->train, &need, err));
+    DG_TRY(dg_backend_of(p)->memory(p->backend.self, program, &need, err));
     dg_str_printf(rows, "memory\t%s: %s of state, %s during a step, %s of packed weights\n",
                   cli_bytes((double)(need.state + need.temporary + need.packed), all, sizeof all),
                   cli_bytes((double)need.state, a, sizeof a), cli_bytes((double)need.temporary, b, sizeof b),
@@ -81,36 +83,63 @@ static void about_steps(const dg_run_plan *plan, dg_str *rows)
                   (long long)plan->steps_per_epoch, plan->warmup_steps);
 }
 
+/* What a step is built from, and what is said of it. */
+static dg_status check_step(const dg_parts *parts, const dg_run_plan *plan, dg_str *rows, dg_error *err)
+{
+    dg_step step = {0};
+    dg_finetune finetune;
+    dg_step_spec spec;
+    dg_status s = dg_task_spec(parts, plan, -1, &finetune, &spec, err);
+    if (s == DG_OK) s = dg_step_build(parts, &spec, &step, err);
+    if (s == DG_OK) about_program(parts, plan, &step, rows);
+    if (s == DG_OK) s = about_backend(parts, plan, step.train, rows, err);
+    dg_step_destroy(&step);
+    return s;
+}
+
+/* The tasks knn and probe run the encoder once over each image; the rest is small. */
+static dg_status check_features(const dg_parts *parts, const dg_run_plan *plan, dg_str *rows, dg_error *err)
+{
+    char a[32], b[32];
+    dg_extractor e = {0};
+    const dg_feature_spec spec = dg_feature_spec_read(parts->recipe, dg_recipe_string(parts->recipe, "task"));
+    dg_status s = dg_extractor_open(parts, &spec, plan->batch, plan->compute, &e, err);
+    if (s == DG_OK) {
+        dg_cost cost = dg_program_cost(e.program);
+        dg_str_printf(rows, "model\t%s: %s parameters, frozen\n", parts->model.ref.factory->name,
+                      many((double)cost.parameters, a, sizeof a));
+        dg_str_printf(rows, "features\t%lld an image, %s%s\n", (long long)e.width,
+                      spec.pool == DG_POOL_CLASS ? "of the class token" : "the mean of the patch tokens",
+                      spec.norm ? ", after the last norm" : "");
+        dg_str_printf(rows, "work\t%sFLOP an image, forward\n",
+                      many(cost.flops / (double)plan->batch, b, sizeof b));
+        s = about_backend(parts, plan, e.program, rows, err);
+    }
+    dg_extractor_close(&e);
+    return s;
+}
+
 static dg_status check(const cli_recipe *r, dg_str *rows, dg_error *err)
 {
     dg_parts parts = {0};
-    dg_step step = {0};
     dg_run_plan plan = {0};
     dg_source *source = NULL;
+    bool probe = dg_is_probe_task(r->recipe);
     dg_status s = dg_parts_open(r->recipe, r->plugins.registry, true, &parts, err);
     if (s == DG_OK) {
         about_parts(&parts, rows);
         s = dg_run_make_plan(&parts, 0, &plan, err);
     }
-    if (s == DG_OK) {
-        dg_finetune finetune;
-        dg_step_spec spec;
-        s = dg_task_spec(&parts, &plan, -1, &finetune, &spec, err);
-        if (s == DG_OK) s = dg_step_build(&parts, &spec, &step, err);
-    }
-    if (s == DG_OK) {
-        about_program(&parts, &plan, &step, rows);
-        s = about_backend(&parts, &plan, &step, rows, err);
-    }
+    if (s == DG_OK)
+        s = probe ? check_features(&parts, &plan, rows, err) : check_step(&parts, &plan, rows, err);
     /* The data comes last: a recipe can be looked at where its data is not, and all the rest is said. */
     if (s == DG_OK) s = dg_dataset_open(r->recipe, NULL, &source, err);
     if (s == DG_OK) {
         dg_str_printf(rows, "data\t%s\n", dg_source_describe(source));
         s = dg_run_make_plan(&parts, dg_source_count(source), &plan, err);
     }
-    if (s == DG_OK) about_steps(&plan, rows);
+    if (s == DG_OK && !probe) about_steps(&plan, rows);
     dg_source_close(source);
-    dg_step_destroy(&step);
     dg_parts_close(&parts);
     return s;
 }

@@ -3,6 +3,7 @@
 
 #include <signal.h>
 
+#include "train/probe_task.h"
 #include "train/run.h"
 
 static void on_signal(int number)
@@ -41,7 +42,7 @@ static int run(const cli_args *args)
                                     &schemas, command.text};
     dg_run_result result;
     dg_error err = DG_ERROR_INIT;
-    watch_signals();
+    if (!dg_is_probe_task(r.recipe)) watch_signals(); /* a probe has nothing to save before it ends */
     dg_status s = dg_run_train(r.recipe, r.plugins.registry, &options, &result, &err);
     code = s == DG_OK ? result.stopped ? CLI_CONTINUE : CLI_OK : cli_recipe_fail(&r, &err);
     if (s == DG_OK && result.stopped)

@@ -70,6 +70,11 @@ void dg_assessment_free(dg_assessment *a);
 dg_status dg_assess_write(const char *path, const dg_assessor *a, const dg_source *source,
                           const dg_assessment *x, dg_error *err);
 
+/* A page with the numbers, the most confused classes, the accuracy of every class, and the `worst` images
+ * with the greatest losses as pictures; it needs nothing else to be looked at. */
+dg_status dg_assess_page(const char *path, const dg_assessor *a, const dg_source *source,
+                         const dg_assessment *x, int64_t worst, dg_error *err);
+
 /* Two classes that are taken for each other: images of `label` that were called `prediction`. */
 typedef struct dg_confusion {
     int32_t label, prediction;

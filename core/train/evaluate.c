@@ -66,14 +66,15 @@ int64_t dg_rank_of(const float *x, int64_t n, int32_t label)
 }
 
 /* The class of a place of the batch. */
-static dg_status class_of(const dg_evaluator *e, const dg_batch *b, int32_t place, int32_t *label, dg_error *err)
+static dg_status class_of(const dg_evaluator *e, const dg_batch *b, int32_t place, int32_t *label,
+                          dg_error *err)
 {
     int32_t given = b->labels[place];
     *label = e->class_of && given >= 0 && given < e->n_class_of ? e->class_of[given] : given;
     if (given < 0) return dg_fail(err, DG_ERR_MISMATCH, "sample %lld has no label", (long long)b->ids[place]);
     if ((!e->class_of || given < e->n_class_of) && *label >= 0 && *label < e->classes) return DG_OK;
-    return dg_fail(err, DG_ERR_MISMATCH, "sample %lld has the label %d; the model has the classes 0 to %lld", (long long)b->ids[place], given,
-                   (long long)e->classes - 1);
+    return dg_fail(err, DG_ERR_MISMATCH, "sample %lld has the label %d; the model has the classes 0 to %lld",
+                   (long long)b->ids[place], given, (long long)e->classes - 1);
 }
 
 static dg_status count_batch(dg_evaluator *e, const dg_batch *b, dg_eval_sink sink, void *user,
@@ -83,7 +84,9 @@ static dg_status count_batch(dg_evaluator *e, const dg_batch *b, dg_eval_sink si
         int32_t label;
         if (b->valid[i] == 0) continue;
         DG_TRY(class_of(e, b, i, &label, err));
-        const float *x = e->logits + (int64_t)i * e->classes;
+        float *x = e->logits + (int64_t)i * e->classes;
+        for (int64_t c = 0; e->among && c < e->classes; c++)
+            if (!e->among[c]) x[c] = -INFINITY;
         double loss = cross_entropy(x, e->classes, label);
         int64_t rank = dg_rank_of(x, e->classes, label);
         out->images++;

@@ -16,10 +16,11 @@ typedef struct dg_evaluator {
     dg_inputs inputs;
     int64_t batch, classes;
     float *logits; // [batch, classes]
-    /* For other data than the run's; set by the caller after open, who keeps them. */
-    const int32_t *class_of; /* [n_class_of] the class of each of the source's labels; NULL: they are the classes */
+    /* For other data than the run's; set by the caller after open, who keeps them: the class of each of the
+     * source's labels (NULL: they are the classes), and which classes can be chosen (NULL: all). */
+    const int32_t *class_of; // [n_class_of]
     int32_t n_class_of;
-    const bool *among; /* [classes] false: as if the class were not there; NULL: all are */
+    const bool *among; // [classes]
 } dg_evaluator;
 
 /* `logits` graphs are made by dg_classify_forward with the run's own spec. Leaves that the store does not
@@ -40,8 +41,8 @@ typedef struct dg_eval_result {
 typedef dg_status (*dg_eval_sink)(void *user, int64_t id, int32_t label, const float *logits, double loss,
                                   dg_error *err);
 
-/* How many classes stand before the label, as top-k counts; of equal logits the smaller class comes first, and a label
- * whose logit is not a number comes last. */
+/* How many classes stand before the label, as top-k counts; of equal logits the smaller class comes first,
+ * and a label whose logit is not a number comes last. */
 int64_t dg_rank_of(const float *logits, int64_t classes, int32_t label);
 
 /* Runs over the whole source once: padded at the end, and weighted so that each image counts once. A label

@@ -2,7 +2,9 @@
 #include "features.h"
 
 #include <math.h>
+#include <time.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "digpt/vit.h"
 #include "train/evaluate.h"
@@ -158,10 +160,20 @@ static dg_status take_batch(const dg_extractor *e, const dg_batch *b, int64_t mo
     return DG_OK;
 }
 
+/* A line every half a minute: some sources take hours. */
+static void tell(int64_t done, int64_t total, time_t *told)
+{
+    time_t t = time(NULL);
+    if (t - *told < 30) return;
+    *told = t;
+    dg_logf(DG_LOG_INFO, "features of %lld of %lld images", (long long)done, (long long)total);
+}
+
 static dg_status run_batches(dg_extractor *e, dg_loader *loader, int64_t most, dg_feature_set *f,
                              dg_error *err)
 {
     void *outputs[] = {e->out};
+    time_t told = time(NULL);
     while (f->n < most) {
         const dg_batch *b;
         DG_TRY(dg_loader_next(loader, &b, err));
@@ -172,6 +184,7 @@ static dg_status run_batches(dg_extractor *e, dg_loader *loader, int64_t most, d
         if (s == DG_OK) s = take_batch(e, b, most, f, err);
         dg_loader_release(loader, b);
         DG_TRY(s);
+        tell(f->n, most, &told);
     }
     return DG_OK;
 }

@@ -3,6 +3,7 @@
 
 #include "data/mix.h"
 #include "digpt/philox.h"
+#include "train/probe_task.h"
 
 dg_status dg_finetune_read(const dg_parts *parts, int64_t classes, dg_finetune *f, dg_error *err)
 {
@@ -48,7 +49,12 @@ dg_status dg_task_spec(const dg_parts *parts, const dg_run_plan *plan, int64_t c
                            .accumulate = (int32_t)plan->accumulate,
                            .compute = plan->compute,
                            .optimizer = plan->optimizer};
-    if (strcmp(dg_recipe_string(parts->recipe, "task"), "finetune") != 0) return DG_OK;
+    const char *task = dg_recipe_string(parts->recipe, "task");
+    if (dg_is_probe_task(parts->recipe))
+        return dg_fail_key(
+            err, DG_ERR_UNSUPPORTED, "task",
+            "the task '%s' has no training step of the model; digpt recipe check says what it costs", task);
+    if (strcmp(task, "finetune") != 0) return DG_OK;
     DG_TRY(dg_finetune_read(parts, classes, f, err));
     spec->classify = &f->classify;
     spec->optimizer.layer_decay = f->layer_decay;

@@ -82,7 +82,8 @@ static void fill_captions(dg_inputs *in, uint32_t k, const dg_batch *batch)
 {
     int64_t length = in->type[k].dims[1];
     for (int32_t i = 0; i < batch->size; i++)
-        dg_vocabulary_encode(in->parts->vocabulary, batch->captions[i], (int32_t *)in->own[k] + i * length, length);
+        dg_vocabulary_encode(in->parts->vocabulary, batch->captions[i], (int32_t *)in->own[k] + i * length,
+                             length);
 }
 
 dg_status dg_inputs_fill(dg_inputs *in, const dg_batch *batch, const float scalars[3], dg_error *err)

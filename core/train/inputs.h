@@ -17,9 +17,10 @@ typedef struct dg_inputs {
     dg_type *type;     /* [n] */
     uint32_t *per;     /* [n] dg_per */
     uint32_t n;
-    uint32_t ranks;    /* whose samples lie one rank's after the other's; set before opening; 0, 1: one */
+    uint32_t ranks; /* whose samples lie one rank's after the other's; set before opening; 0, 1: one */
     /* Fills what neither the batch nor the model has: a task's own inputs. NULL: there are none. */
-    dg_status (*fill)(void *user, const char *name, const dg_batch *batch, void *dst, size_t bytes, dg_error *err);
+    dg_status (*fill)(void *user, const char *name, const dg_batch *batch, void *dst, size_t bytes,
+                      dg_error *err);
     void *user;
 } dg_inputs;
 

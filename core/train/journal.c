@@ -202,8 +202,8 @@ void dg_journal_tick(dg_journal *j, int64_t step, double loss, int64_t images_a_
     put_bar(&j->bar, text);
 }
 
-dg_status dg_journal_evaluation(dg_journal *j, int64_t step, double epoch, double top1, double top5, double loss,
-                                dg_error *err)
+dg_status dg_journal_evaluation(dg_journal *j, int64_t step, double epoch, double top1, double top5,
+                                double loss, dg_error *err)
 {
     dg_str row = {0};
     double t = now(CLOCK_REALTIME);
@@ -218,12 +218,13 @@ dg_status dg_journal_evaluation(dg_journal *j, int64_t step, double epoch, doubl
     DG_TRY(dg_events_scalar(j->events, "val/top1", step, t, (float)top1, err));
     DG_TRY(dg_events_scalar(j->events, "val/top5", step, t, (float)top5, err));
     DG_TRY(dg_events_scalar(j->events, "val/loss", step, t, (float)loss, err));
-    dg_logf(DG_LOG_INFO, "evaluated after step %lld: top-1 %.2f %%, top-5 %.2f %%, loss %.4f", (long long)step,
-            100 * top1, 100 * top5, loss);
+    dg_logf(DG_LOG_INFO, "evaluated after step %lld: top-1 %.2f %%, top-5 %.2f %%, loss %.4f",
+            (long long)step, 100 * top1, 100 * top5, loss);
     return dg_events_flush(j->events, err);
 }
 
-dg_status dg_journal_probe(dg_journal *j, int64_t step, double epoch, const dg_named_number *v, size_t n, dg_error *err)
+dg_status dg_journal_probe(dg_journal *j, int64_t step, double epoch, const dg_named_number *v, size_t n,
+                           dg_error *err)
 {
     dg_str row = {0}, line = {0};
     char tag[96];
@@ -239,7 +240,8 @@ dg_status dg_journal_probe(dg_journal *j, int64_t step, double epoch, const dg_n
         snprintf(tag, sizeof tag, "probe/%s", v[i].name);
         s = dg_events_scalar(j->events, tag, step, t, (float)v[i].value, err);
     }
-    if (s == DG_OK) dg_logf(DG_LOG_INFO, "probed after step %lld: %s", (long long)step, line.text ? line.text : "");
+    if (s == DG_OK)
+        dg_logf(DG_LOG_INFO, "probed after step %lld: %s", (long long)step, line.text ? line.text : "");
     dg_str_free(&row);
     dg_str_free(&line);
     return s == DG_OK ? dg_events_flush(j->events, err) : s;

@@ -14,7 +14,7 @@ typedef struct dg_parts {
     const dg_recipe *recipe;                      /* not owned */
     dg_component tokenizer, model, loss, backend; /* ref.factory NULL: the recipe has none */
     dg_tokenizer_info tokens;                     /* struct_size 0: no tokens */
-    struct dg_token_cache *cache;                 /* where the tokens come from instead of a tokenizer, or NULL */
+    struct dg_token_cache *cache; /* where the tokens come from instead of a tokenizer, or NULL */
     int64_t image_h, image_w;
     uint64_t seed;
     const struct dg_vocabulary *vocabulary; /* of captions; set by whoever opened the data; not owned */

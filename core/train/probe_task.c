@@ -71,7 +71,8 @@ static dg_status open_encoder(task *t, const dg_recipe *recipe, dg_error *err)
     DG_TRY(dg_state_open(&t->parts, &t->state, err));
     DG_TRY(dg_state_init(&t->state, t->extractor.graph, t->parts.seed, false, err));
     if (dg_recipe_is_set(recipe, "train.init_from")) {
-        dg_status s = dg_state_load(&t->state, t->extractor.graph, dg_recipe_string(recipe, "train.init_from"), "norm.", err);
+        dg_status s = dg_state_load(&t->state, t->extractor.graph,
+                                    dg_recipe_string(recipe, "train.init_from"), "norm.", err);
         if (s != DG_OK && err && !err->key[0]) snprintf(err->key, sizeof err->key, "train.init_from");
         DG_TRY(s);
     } else {
@@ -126,7 +127,6 @@ static dg_status open_metrics(task *t, dg_error *err)
 static void say(task *t, const char *text)
 {
     size_t n = strlen(t->result->summary);
-    dg_logf(DG_LOG_INFO, "%s", text);
     snprintf(t->result->summary + n, sizeof t->result->summary - n, "%s\n", text);
 }
 

@@ -46,7 +46,7 @@ typedef struct run {
     dg_run_plan plan;
     dg_source *source;
     dg_vocabulary *vocabulary; /* NULL: captions are not read */
-    bool finetuning; /* the task is finetune: */
+    bool finetuning;           /* the task is finetune: */
     dg_finetune finetune;
     dg_validation validation;
     dg_probe_watch watch; /* of the task pretrain: */
@@ -130,8 +130,8 @@ static void announce(const run *r)
                  (double)(need.state + need.temporary + need.packed) / (1 << 30));
     dg_logf(DG_LOG_INFO, "%s: %s; %.4g M parameters, %.4g M frozen, %.4g GFLOP an image, %s%s",
             dg_recipe_string(r->parts.recipe, "name"), dg_source_describe(r->source),
-            1e-6 * (double)c.parameters, 1e-6 * (double)c.frozen, 1e-9 * c.flops * r->step.ranks / (double)r->plan.batch,
-            r->progress.backend, memory);
+            1e-6 * (double)c.parameters, 1e-6 * (double)c.frozen,
+            1e-9 * c.flops * r->step.ranks / (double)r->plan.batch, r->progress.backend, memory);
     dg_logf(DG_LOG_INFO, "%lld steps of %lld images in %s, from step %lld, in '%s'", (long long)r->plan.steps,
             (long long)(r->plan.batch * r->plan.accumulate), dg_dtype_name(r->plan.compute),
             (long long)r->progress.step, r->dir);
@@ -214,8 +214,10 @@ static dg_status set_up(run *r, const dg_recipe *recipe, const dg_registry *regi
     DG_TRY(dg_journal_open(r->dir, &r->step, r->progress.step, r->plan.steps, r->progress.metrics_length,
                            r->progress.timings_length, &r->journal, err));
     if (!r->finetuning)
-        return dg_probe_watch_open(&r->parts, &r->plan, r->source, r->step.forward, &r->state, r->dir, &r->watch, err);
-    return dg_validation_open(&r->parts, &r->finetune, &r->plan, r->source, &r->state, r->dir, &r->validation, err);
+        return dg_probe_watch_open(&r->parts, &r->plan, r->source, r->step.forward, &r->state, r->dir,
+                                   &r->watch, err);
+    return dg_validation_open(&r->parts, &r->finetune, &r->plan, r->source, &r->state, r->dir, &r->validation,
+                              err);
 }
 
 static void tear_down(run *r)
@@ -393,7 +395,7 @@ static dg_status loop(run *r, dg_run_result *result, dg_error *err)
 }
 
 dg_status dg_run_train(const dg_recipe *recipe, const dg_registry *registry, const dg_run_options *options,
-                          dg_run_result *result, dg_error *err)
+                       dg_run_result *result, dg_error *err)
 {
     if (dg_is_probe_task(recipe)) return dg_probe_task(recipe, registry, options, result, err);
     run *r = dg_calloc(1, sizeof *r);

@@ -17,8 +17,8 @@ typedef struct dg_run_result {
     char dir[1024];
     int64_t step; /* steps done */
     int64_t total;
-    double loss;  /* of the last logged step */
-    bool stopped; /* by a signal or the time limit, with a checkpoint: resume to go on */
+    double loss;        /* of the last logged step */
+    bool stopped;       /* by a signal or the time limit, with a checkpoint: resume to go on */
     char summary[2048]; /* tasks knn and probe: what came out, for people; lines */
 } dg_run_result;
 

@@ -15,13 +15,13 @@ dg_status dg_rundir_path(const dg_recipe *recipe, const char *dir, char *out, si
 dg_status dg_rundir_lock(const char *dir, int *lock, dg_error *err);
 void dg_rundir_unlock(int *lock);
 
-/* Writes recipe.yaml (resolved), origins.yaml, classes.json (of a source that has any) and run.json (plugins with versions and hashes, backend,
- * precision, data, seed, machine, command). */
+/* Writes recipe.yaml (resolved), origins.yaml, classes.json (of a source that has any) and run.json (plugins
+ * with versions and hashes, backend, precision, data, seed, machine, command). */
 dg_status dg_rundir_describe(const char *dir, const dg_parts *parts, const dg_run_plan *plan,
                              const dg_source *source, const char *command, dg_error *err);
 
-/* The weights of a run: RUN/best.safetensors if there is one and `best` is asked for, else the newest checkpoint's
- * model.safetensors. *path NULL when it has neither; dg_free it. */
+/* The weights of a run: RUN/best.safetensors if there is one and `best` is asked for, else the newest
+ * checkpoint's model.safetensors. *path NULL when it has neither; dg_free it. */
 dg_status dg_rundir_weights(const char *dir, bool best, char **path, dg_error *err);
 
 /* Compares what a checkpoint was made with and what this run would use. DG_ERR_MISMATCH lists every

@@ -215,16 +215,18 @@ static dg_status write_match(const dg_state *state, const dg_graph *g, const cha
 }
 
 /* The first wanted tensor that the file lacks, or NULL. */
-static const char *first_missing(const dg_names *names, const dg_wanted *wanted, size_t n, const char *optional)
+static const char *first_missing(const dg_names *names, const dg_wanted *wanted, size_t n,
+                                 const char *optional)
 {
     for (size_t i = 0; i < n; i++)
-        if (!names->matches[i].n_parts && !(optional && strncmp(wanted[i].name, optional, strlen(optional)) == 0))
+        if (!names->matches[i].n_parts &&
+            !(optional && strncmp(wanted[i].name, optional, strlen(optional)) == 0))
             return wanted[i].name;
     return NULL;
 }
 
-static dg_status take_weights(dg_state *state, const dg_graph *forward, const char *path, bool whole, const char *optional,
-                              dg_error *err)
+static dg_status take_weights(dg_state *state, const dg_graph *forward, const char *path, bool whole,
+                              const char *optional, dg_error *err)
 {
     dg_weights *w = NULL;
     dg_names names = {0};
@@ -236,16 +238,18 @@ static dg_status take_weights(dg_state *state, const dg_graph *forward, const ch
     if (s == DG_OK && names.n_other_shape) {
         dg_str report = {0};
         dg_names_report(&names, wanted, 4, &report);
-        s = dg_fail(err, DG_ERR_MISMATCH, "'%s' does not fit this model:\n%s", path, report.text ? report.text : "");
+        s = dg_fail(err, DG_ERR_MISMATCH, "'%s' does not fit this model:\n%s", path,
+                    report.text ? report.text : "");
         dg_str_free(&report);
     }
     if (s == DG_OK && names.n_found == 0)
         s = dg_fail(err, DG_ERR_MISMATCH, "'%s' has no tensor of this model", path);
     const char *missing = s == DG_OK && whole ? first_missing(&names, wanted, n, optional) : NULL;
     if (missing)
-        s = dg_fail(err, DG_ERR_MISMATCH,
-                    "'%s' has no tensor '%s' (%zu of %zu are missing): it is not a checkpoint of this model and task", path,
-                    missing, names.n_missing, n);
+        s = dg_fail(
+            err, DG_ERR_MISMATCH,
+            "'%s' has no tensor '%s' (%zu of %zu are missing): it is not a checkpoint of this model and task",
+            path, missing, names.n_missing, n);
     for (size_t i = 0; i < n && s == DG_OK; i++)
         if (names.matches[i].n_parts) s = write_match(state, forward, wanted[i].name, &names.matches[i], err);
     if (s == DG_OK) {
@@ -267,7 +271,8 @@ dg_status dg_state_init_from(dg_state *state, const dg_graph *forward, const cha
     return s;
 }
 
-dg_status dg_state_load(dg_state *state, const dg_graph *forward, const char *path, const char *optional, dg_error *err)
+dg_status dg_state_load(dg_state *state, const dg_graph *forward, const char *path, const char *optional,
+                        dg_error *err)
 {
     return take_weights(state, forward, path, true, optional, err);
 }

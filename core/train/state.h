@@ -26,9 +26,10 @@ dg_status dg_state_init(dg_state *state, const dg_graph *forward, uint64_t seed,
  * is an error. */
 dg_status dg_state_init_from(dg_state *state, const dg_graph *forward, const char *path, dg_error *err);
 
-/* The same where the model is to be used as it is: a tensor that the file lacks is an error too, except those whose
- * names begin with `optional` ("norm."; NULL: none). */
-dg_status dg_state_load(dg_state *state, const dg_graph *forward, const char *path, const char *optional, dg_error *err);
+/* The same where the model is to be used as it is: a tensor that the file lacks is an error too, except those
+ * whose names begin with `optional` ("norm."; NULL: none). */
+dg_status dg_state_load(dg_state *state, const dg_graph *forward, const char *path, const char *optional,
+                        dg_error *err);
 
 /* One tensor as f32, whatever it is stored as; [dg_type_count(type)]. */
 dg_status dg_state_read_f32(const dg_state *state, const char *name, const dg_type *type, float *out,

@@ -18,13 +18,18 @@ endif()
 set(cpu_flags_avx2 -mavx2 -mfma)
 set(cpu_flags_avx512 ${cpu_flags_avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512cd -mprefer-vector-width=512)
 set(cpu_flags_avx512_bf16 ${cpu_flags_avx512} -mavx512bf16)
+set(cpu_flags -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-simd)
+if(DIGPT_SANITIZE)
+  list(APPEND cpu_flags -O1) # the checks in unrolled tiles would take minutes to compile
+endif()
+if(CMAKE_C_COMPILER_ID MATCHES Clang)
+  list(APPEND cpu_flags -Wno-pass-failed) # a loop that stays scalar is no error
+endif()
 foreach(isa ${cpu_isas})
   add_library(cpu-kernels-${isa} OBJECT ${cpu_kernels})
   target_link_libraries(cpu-kernels-${isa} PRIVATE digpt-sdk)
   target_compile_definitions(cpu-kernels-${isa} PRIVATE DG_CPU_ISA=${isa})
-  target_compile_options(cpu-kernels-${isa} PRIVATE -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-simd
-    $<$<C_COMPILER_ID:Clang>:-Wno-pass-failed>
-                         ${cpu_flags_${isa}})
+  target_compile_options(cpu-kernels-${isa} PRIVATE ${cpu_flags} ${cpu_flags_${isa}})
   target_link_libraries(backends-cpu PRIVATE $<TARGET_OBJECTS:cpu-kernels-${isa}>)
 endforeach()
 

@@ -13,6 +13,13 @@ DG_EXPORT const char *__asan_default_options(void)
     return "intercept_tls_get_addr=0";
 }
 
+/* What LLVM's OpenMP never frees is no leak of ours. */
+DG_EXPORT const char *__lsan_default_suppressions(void);
+DG_EXPORT const char *__lsan_default_suppressions(void)
+{
+    return "leak:libomp.so\n";
+}
+
 static const char *const isas[] = {"plain", "avx2", "avx512", "avx512_bf16"};
 enum { N_ISAS = sizeof isas / sizeof isas[0] };
 

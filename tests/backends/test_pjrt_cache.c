@@ -153,14 +153,16 @@ static void a_trial_that_went_well_is_remembered(void **state)
 
 /* ---- devices that are not here */
 
-static dg_program *small_program(void)
+/* x^5 of a square matrix, with x^2 and x^3 alive at once. */
+static dg_program *power_program(int64_t side)
 {
     dg_error err;
     dg_program *p;
     dg_graph *g = dg_graph_create();
-    dg_value v = dg_input(g, "x", DG_F32, DG_LIST(64, 64), DG_PER_BATCH);
-    dg_graph_output(g, dg_matmul(g, v, v, false, false, DG_F32), "y");
-    ASSERT_OK(dg_program_make(g, "small", false, &p, &err));
+    dg_value x = dg_input(g, "x", DG_F32, DG_LIST(side, side), DG_PER_BATCH);
+    dg_value x2 = dg_matmul(g, x, x, false, false, DG_F32), x3 = dg_matmul(g, x2, x, false, false, DG_F32);
+    dg_graph_output(g, dg_matmul(g, x2, x3, false, false, DG_F32), "y");
+    ASSERT_OK(dg_program_make(g, "power", false, &p, &err));
     dg_graph_destroy(g);
     return p;
 }
@@ -171,7 +173,7 @@ static void compiling_ahead_needs_a_target_and_says_what_it_cannot(void **state)
     dg_error err;
     dg_ahead out = {.struct_size = sizeof out};
     dg_backend_store *s;
-    dg_program *p = small_program();
+    dg_program *p = power_program(64);
     backend b = pjrt_open((pjrt_options){0});
     if (!b.self) skip();
     ASSERT_FAILS(b.f->ahead(b.self, p, &out, &err), DG_ERR_INVALID, "Set backend.target");
@@ -196,7 +198,7 @@ static void a_program_is_compiled_for_a_tpu_that_is_not_here(void **state)
     dg_ahead out = {.struct_size = sizeof out};
     backend b = {module_factory("backends-pjrt") ? module_factory("backends-pjrt")->interface : NULL, NULL};
     if (!b.f) skip();
-    dg_program *p = small_program();
+    dg_program *p = power_program(64);
     ASSERT_OK(pjrt_create((pjrt_options){.target = "v5e:2x2"}, &b.self, &err));
     dg_status status = b.f->ahead(b.self, p, &out, &err);
     if (status != DG_OK && strstr(err.message, "no PJRT plugin for tpu")) skip();
@@ -204,6 +206,11 @@ static void a_program_is_compiled_for_a_tpu_that_is_not_here(void **state)
     assert_int_equal(out.devices, 4);
     assert_true(out.fits && out.memory > 1u << 30 && out.arguments >= 64 * 64 * 4 && out.flops > 0);
     assert_non_null(strstr(out.device, "TPU v5"));
+    dg_program *large = power_program(40000); /* each matrix takes 6.4 GB */
+    ASSERT_OK(b.f->ahead(b.self, large, &out, &err));
+    assert_false(out.fits);
+    assert_true(out.temporary > out.memory);
+    dg_program_destroy(large);
     pjrt_close(b);
     ASSERT_OK(pjrt_create((pjrt_options){.target = "v5e:2x2", .replicas = 8}, &b.self, &err));
     ASSERT_FAILS(b.f->ahead(b.self, p, &out, &err), DG_ERR_INVALID, "has 4 devices for 8 replicas");

@@ -6,6 +6,8 @@
 
 #include "train/finetune.h"
 #include "train/finetune.h"
+#include "train/features.h"
+#include "train/probe_task.h"
 #include "train/run.h"
 #include "train/step.h"
 
@@ -105,6 +107,16 @@ static void every_recipe_says_what_it_is_and_builds_its_forward_pass(void **stat
         if (!entries[i].help[0]) fail_msg("%s does not begin with a comment", entries[i].path);
         open_recipe(&o, entries[i].name);
         ASSERT_OK(dg_run_make_plan(&o.parts, 0, &plan, &err));
+        if (dg_is_probe_task(o.recipe)) {
+            const dg_feature_spec features =
+                dg_feature_spec_read(o.recipe, dg_recipe_string(o.recipe, "task"));
+            dg_extractor e = {0};
+            if (dg_extractor_open(&o.parts, &features, 2, DG_F32, &e, &err) != DG_OK)
+                fail_msg("%s: %s", entries[i].name, err.message);
+            dg_extractor_close(&e);
+            close_recipe(&o);
+            continue;
+        }
         ASSERT_OK(dg_task_spec(&o.parts, &plan, 10, &finetune, &spec, &err));
         spec.batch = 2;
         if (dg_step_forward(&o.parts, &spec, &g, &names, &err) != DG_OK)

@@ -86,7 +86,7 @@ static void every_error_is_listed_at_once_with_its_place(void **state)
              "a.yaml:1:1: error: unknown key 'sede'; did you mean 'seed'?\n"
              "a.yaml:2:1: error: unknown key 'batch' at the top level; did you mean 'data.batch'?\n"
              "a.yaml:3:1: error: unknown key 'zebra'; known are: extends, data, tokenizer, tokens, model, loss, "
-             "backend, train, finetune, "
+             "backend, train, finetune, knn, probe, "
              "optimizer, task, name, seed, output, plugins\n"
              "a.yaml:5:11: error: data.source: 'synthetics' is not one of: folder, tar, list, synthetic; did "
              "you mean "

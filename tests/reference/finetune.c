@@ -21,10 +21,11 @@ static void check_groups(fixture *f)
     const dg_json *table = dg_json_get(f->json, "per_param_lr_scale_and_weight_decay");
     const dg_program *p = f->s.step.train;
     double worst = 0;
-    int found = 0;
+    int found = 0, updates = 0;
     for (uint32_t i = 0; i < p->n_nodes && table; i++) {
         const dg_program_node *n = &p->nodes[i];
         if (strcmp(n->op, "adamw") != 0) continue;
+        updates++;
         const char *name = p->leaves[p->values[n->in[0]].leaf].name;
         const dg_json *row = dg_json_get(table, name + strlen("model."));
         const dg_json *scale = row ? row->v.first : NULL;
@@ -35,6 +36,10 @@ static void check_groups(fixture *f)
         worst = fmax(worst, fabs(dg_attr_float(n->attrs, n->n_attrs, "lr_scale") - want));
         worst = fmax(worst, fabs(dg_attr_float(n->attrs, n->n_attrs, "decay") - decay));
         found++;
+    }
+    if (table && !updates) { /* the parameters after the steps tell then */
+        ref_skip(f->r, "B learning-rate scales and decays", "this backend has adamw lowered");
+        return;
     }
     char title[96];
     snprintf(title, sizeof title, "B learning-rate scales and decays (%d parameters)", found);

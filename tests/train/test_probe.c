@@ -278,6 +278,17 @@ static void a_folder_of_a_training_run_is_refused(void **state)
                  "holds a training run: take another folder");
 }
 
+static void a_class_without_training_images_is_named(void **state)
+{
+    (void)state;
+    dg_error err;
+    dg_run_result result;
+    char overrides[1024];
+    snprintf(overrides, sizeof overrides, "%s data.limit=4", task);
+    ASSERT_OK(train("few", 0, overrides, &result, &err));
+    assert_non_null(strstr(log_text, " of 10 classes have no training image, such as "));
+}
+
 static void weights_that_do_not_fit_are_refused(void **state)
 {
     (void)state;
@@ -307,6 +318,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be_is_refused),
         cmocka_unit_test(the_task_writes_a_row_an_epoch_and_repeats_exactly),
         cmocka_unit_test(a_folder_of_a_training_run_is_refused),
+        cmocka_unit_test(a_class_without_training_images_is_named),
         cmocka_unit_test(weights_that_do_not_fit_are_refused),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);

@@ -93,16 +93,21 @@ static const dnnl_memory_desc_t *scratchpad(const_dnnl_primitive_desc_t pd)
     return dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
 }
 
+static const char *implementation(const_dnnl_primitive_desc_t pd)
+{
+    const char *name = "";
+    dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name);
+    return name;
+}
+
 bool dg_cpu_is_native(const dg_cpu *cpu, int32_t in, int32_t out)
 {
     shape s = {1, 64, 64, 64, false, true, in, out, DG_NONE};
     descs d;
     dnnl_primitive_desc_t pd = NULL;
-    const char *name = "ref";
-    if (describe(cpu, &s, 1, s.m, s.n, &d, &pd) == dnnl_success)
-        dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name);
-    bool fast = strncmp(name, "ref", 3) != 0;
-    if (pd) dnnl_primitive_desc_destroy(pd);
+    if (describe(cpu, &s, 1, s.m, s.n, &d, &pd) != dnnl_success) return false;
+    bool fast = strncmp(implementation(pd), "ref", 3) != 0;
+    dnnl_primitive_desc_destroy(pd);
     return fast;
 }
 
@@ -154,14 +159,15 @@ static dg_cpu_product *new_product(dg_cpu_plan *c, int64_t n_calls)
     return p;
 }
 
-static void emit_whole(dg_cpu_plan *c, const shape *s, operands x)
+/* One call for all threads; false when its bits could depend on their number. */
+static bool emit_whole(dg_cpu_plan *c, const shape *s, operands x)
 {
     descs d;
     dnnl_primitive_desc_t pd = NULL;
-    dnnl_status_t status = describe(c->cpu, s, s->batch, s->m, s->n, &d, &pd);
-    if (status != dnnl_success) {
-        fail(c, status, "description");
-        return;
+    dnnl_status_t status = s->ta ? dnnl_unimplemented : describe(c->cpu, s, s->batch, s->m, s->n, &d, &pd);
+    if (status != dnnl_success || strncmp(implementation(pd), "brg", 3) != 0) {
+        if (pd) dnnl_primitive_desc_destroy(pd);
+        return false;
     }
     void *pad = dg_cpu_scratch(c, dnnl_memory_desc_get_size(scratchpad(pd)));
     dg_cpu_product *p = c->dry ? NULL : new_product(c, 1);
@@ -173,6 +179,7 @@ static void emit_whole(dg_cpu_plan *c, const shape *s, operands x)
         dg_cpu_add_product(c, p, 0);
     }
     dnnl_primitive_desc_destroy(pd);
+    return true;
 }
 
 /* Tiles of the result: their size, how many there are, and the primitive of each kind. */
@@ -225,7 +232,8 @@ static dnnl_status_t set_tiles(dg_cpu_plan *c, dg_cpu_product *p, const shape *s
         int64_t m = row * t->height, n = column * t->width;
         int kind = kind_of(t, row, column);
         operands part = {x.a + (b * s->m * s->k + (s->ta ? m : m * s->k)) * in,
-                         x.b + (b * s->k * s->n + (s->tb ? n * s->k : n)) * in, NULL,
+                         x.b + (b * s->k * s->n + (s->tb ? n * s->k : n)) * in,
+                         s->bias ? x.bias + n * (int64_t)dg_dtype_size((dg_dtype)s->bias) : NULL,
                          x.c + ((b * s->m + m) * s->n + n) * out};
         p->calls[i].primitive = p->primitives[kind];
         status = set_call(c->cpu, &p->calls[i], &t->d[kind], t->pd[kind], part, s, NULL);
@@ -284,10 +292,7 @@ static void emit_product(dg_cpu_plan *c, shape s, operands x)
         if (narrow) x.c = dg_cpu_scratch(c, (uint64_t)count * sizeof(float));
         s.in = s.out = DG_F32;
     }
-    if (s.ta)
-        emit_tiles(c, &s, x);
-    else
-        emit_whole(c, &s, x);
+    if (!emit_whole(c, &s, x)) emit_tiles(c, &s, x);
     if (narrow) add_recode(c, c->cpu->kernels->narrow, x.c, result, count);
 }
 
