@@ -62,6 +62,12 @@ foreach(source ${fuzz_sources})
   endif()
 endforeach()
 
+# The cpu backend as on a processor without AVX-512: oneDNN reads the limit from the environment.
+foreach(name cpu cpu_shapes cpu_threads)
+  add_test(NAME backends-${name}-avx2 COMMAND test-backends-${name})
+  set_tests_properties(backends-${name}-avx2 PROPERTIES TIMEOUT 300 ENVIRONMENT "ONEDNN_MAX_CPU_ISA=AVX2")
+endforeach()
+
 # What `cmake --install` places is enough to run, and to build a plugin.
 add_test(NAME project-install COMMAND ${CMAKE_SOURCE_DIR}/tests/project/install ${CMAKE_BINARY_DIR})
 

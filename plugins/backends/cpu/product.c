@@ -337,6 +337,12 @@ static void run_tiles(const void *args, void *scratch, int64_t begin, int64_t en
 
 dg_status dg_cpu_product_run(dg_cpu_product *p, char *workers, uint64_t stride, dg_error *err)
 {
+    if (p->alone && p->n_calls == 1) { /* outside of a parallel region oneDNN would take all threads */
+        int threads = dg_cpu_threads_begin(1);
+        run_tiles(p, workers, 0, 1);
+        dg_cpu_threads_end(threads);
+        return DG_OK;
+    }
     if (p->alone) {
         dg_cpu_parallel(p->cpu->threads, run_tiles, p, p->n_calls, 1, workers, stride);
         return DG_OK;
