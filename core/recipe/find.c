@@ -1,9 +1,10 @@
-/* find.c - recipes by name: ./recipes, the folders of DIGPT_RECIPE_PATH, the installed folder. See recipe.h.
- */
+/* find.c - recipes by name: ./recipes, the folders of DIGPT_RECIPE_PATH, the folder of
+ * this installation, that of the configured one. See recipe.h. */
 #include "recipe/recipe.h"
 
 #include <dirent.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/file.h"
 
@@ -15,12 +16,30 @@ static bool ends_with(const char *text, const char *end)
     return n > m && strcmp(text + n - m, end) == 0;
 }
 
+/* ../share/digpt/recipes beside the program, so that an installation may be moved; NULL when it is not known. */
+static const char *beside_program(dg_arena *arena)
+{
+    char program[4096];
+    ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (n <= 0) return NULL;
+    program[n] = 0;
+    for (int i = 0; i < 2; i++) {
+        char *slash = strrchr(program, '/');
+        if (!slash) return NULL;
+        *slash = 0;
+    }
+    size_t size = strlen(program) + sizeof "/share/digpt/recipes";
+    char *path = dg_arena_alloc(arena, size);
+    if (path) snprintf(path, size, "%s/share/digpt/recipes", program);
+    return path;
+}
+
 /* The folders that are searched, in order. */
 static dg_status folders(dg_arena *arena, const char ***out, size_t *n)
 {
     const char *env = getenv("DIGPT_RECIPE_PATH");
     char *list = dg_arena_strdup(arena, env ? env : "");
-    size_t most = 3;
+    size_t most = 4;
     for (const char *p = list; p && *p; p++) most += *p == ':';
     const char **all = list ? dg_arena_alloc(arena, most * sizeof *all) : NULL;
     if (!all) return DG_ERR_NOMEM;
@@ -31,6 +50,8 @@ static dg_status folders(dg_arena *arena, const char ***out, size_t *n)
         if (next) *next++ = 0;
         if (*p) all[(*n)++] = p;
     }
+    const char *beside = beside_program(arena);
+    if (beside) all[(*n)++] = beside;
     all[(*n)++] = DIGPT_INSTALLED_RECIPES;
     *out = all;
     return DG_OK;
