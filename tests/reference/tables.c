@@ -51,6 +51,10 @@ void ref_positions(reference *r, const dg_json *fixture)
         int width, grid;
         int64_t n;
         char title[96];
+        if (strncmp(t->name, "interp.", 7) == 0) {
+            snprintf(title, sizeof title, "F %s", t->name);
+            ref_skip(r, title, "positions are not interpolated to other grids yet");
+        }
         if (sscanf(t->name, "sincos.%d.grid%d", &width, &grid) != 2) continue;
         const float *want = ref_tensor(r, w, t->name, &n);
         float *have = dg_arena_alloc(&r->arena, (size_t)(n + 1) * sizeof *have);
