@@ -155,6 +155,10 @@ dg_status dg_pass_fold(const dg_graph *from, dg_graph **to, dg_error *err);
 /* One node for equal nodes; also cancels convert, reshape and transpose pairs. */
 dg_status dg_pass_cse(const dg_graph *from, dg_graph **to, dg_error *err);
 
+/* The resize op along one axis as a matrix [to, from], which starts as zeros: row i holds the weights of the
+ * samples around place i's centre; what falls outside is given to the border sample. */
+void dg_interpolation(double *matrix, int64_t from, int64_t to, bool cubic);
+
 /* ---- programs */
 
 /* Only what outputs and updates need, in order. taps != 0: every tap becomes an output of its name too. */

@@ -44,9 +44,7 @@ static double cubic_kernel(double x)
     return 0;
 }
 
-/* matrix [to, from]: row i holds the weights of the samples around place i's centre; what falls outside is
- * given to the border sample. */
-static void interpolation(double *matrix, int64_t from, int64_t to, bool cubic)
+void dg_interpolation(double *matrix, int64_t from, int64_t to, bool cubic)
 {
     for (int64_t i = 0; i < to; i++) {
         double at = ((double)i + 0.5) * (double)from / (double)to - 0.5;
@@ -66,7 +64,7 @@ static dg_value resample(dg_graph *g, dg_value x, int64_t to, bool cubic)
     if (from == to) return x;
     double *matrix = dg_calloc((size_t)(from * to), sizeof *matrix);
     if (!matrix) return dg_graph_fail(g, DG_ERR_NOMEM, "out of memory while building the graph");
-    interpolation(matrix, from, to, cubic);
+    dg_interpolation(matrix, from, to, cubic);
     dg_value y =
         dg_matmul(g, constant_of(g, matrix, (const int64_t[]){to, from}, 2), x, false, false, DG_NONE);
     dg_free(matrix);

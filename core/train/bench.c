@@ -39,14 +39,12 @@ static dg_status gemm_program(const dg_parts *parts, dg_dtype dtype, int64_t m, 
     } shapes[] = {{"a", m, k}, {"b", n, k}, {"y", m, n}};
     dg_value v[3];
     for (int i = 0; i < 3; i++) {
-        dg_leaf leaf = {(uint32_t)sizeof leaf,
-                        DG_LEAF_STATE,
-                        shapes[i].name,
-                        dg_make_type(dtype, DG_LIST(shapes[i].rows, shapes[i].cols)),
-                        zero,
-                        0,
-                        -1,
-                        0};
+        dg_leaf leaf = {.struct_size = (uint32_t)sizeof leaf,
+                        .kind = DG_LEAF_STATE,
+                        .name = shapes[i].name,
+                        .type = dg_make_type(dtype, DG_LIST(shapes[i].rows, shapes[i].cols)),
+                        .init = zero,
+                        .layer = -1};
         v[i] = g->api->leaf(g, &leaf);
     }
     dg_graph_update(g, v[2], dg_matmul(g, v[0], v[1], false, true, dtype));

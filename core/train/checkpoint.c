@@ -18,6 +18,34 @@ enum { FORMAT = 1 };
 static const char model_prefix[] = "model.";
 enum { MODEL_PREFIX = sizeof model_prefix - 1 };
 
+/* The files of a checkpoint that hold tensors; the last only if the run keeps moving averages. */
+typedef enum tensor_file { MODEL, OPTIMIZER, AVERAGE, N_FILES } tensor_file;
+static const char *const file_names[N_FILES] = {"model.safetensors", "optimizer.safetensors",
+                                                "average.safetensors"};
+
+static bool is_in(const dg_tensor_entry *e, tensor_file file)
+{
+    return e->is_model == (file != OPTIMIZER);
+}
+
+/* The name in the store of what the file has for an entry. */
+static const char *stored_name(const dg_tensor_entry *e, tensor_file file)
+{
+    return file == AVERAGE && e->average ? e->average : e->name;
+}
+
+static const char *name_in_file(const dg_tensor_entry *e, tensor_file file)
+{
+    return e->name + (file == OPTIMIZER ? 0 : MODEL_PREFIX);
+}
+
+static bool has_averages(const dg_tensor_entry *e, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (e[i].average) return true;
+    return false;
+}
+
 void dg_progress_free(dg_progress *p)
 {
     dg_free(p->recipe);
@@ -31,26 +59,48 @@ void dg_progress_free(dg_progress *p)
 
 /* ---- which tensors */
 
-static bool has_entry(const dg_tensor_entry *e, size_t n, const char *name)
+static dg_tensor_entry *find_entry(dg_tensor_entry *e, size_t n, const char *name)
 {
     for (size_t i = 0; i < n; i++)
-        if (strcmp(e[i].name, name) == 0) return true;
-    return false;
+        if (strcmp(e[i].name, name) == 0) return &e[i];
+    return NULL;
 }
 
-static bool add_leaves(const dg_program *p, size_t n_before, dg_tensor_entry **e, size_t *n, size_t *room)
+static bool has_prefix(const char *name, const char *word)
+{
+    size_t n = strlen(word);
+    return strncmp(name, word, n) == 0 && name[n] == '.';
+}
+
+static bool add_leaves(const dg_step *step, const dg_program *p, size_t n_before, dg_tensor_entry **e,
+                       size_t *n, size_t *room)
 {
     for (uint32_t i = 0; i < p->n_leaves; i++) {
         const dg_program_leaf *leaf = &p->leaves[i];
         bool is_model = strncmp(leaf->name, model_prefix, MODEL_PREFIX) == 0;
         bool kept = leaf->kind == DG_LEAF_PARAM || (leaf->kind == DG_LEAF_FROZEN && is_model) ||
-                    (leaf->kind == DG_LEAF_STATE &&
-                     strncmp(leaf->name, DG_ACCUMULATED ".", sizeof DG_ACCUMULATED) != 0);
-        if (!kept || has_entry(*e, n_before, leaf->name)) continue;
+                    (leaf->kind == DG_LEAF_STATE && !has_prefix(leaf->name, DG_ACCUMULATED) &&
+                     !has_prefix(leaf->name, DG_AVERAGE));
+        if (!kept || find_entry(*e, n_before, leaf->name)) continue;
         if (!dg_grow(e, *n, room, sizeof **e)) return false;
-        (*e)[(*n)++] = (dg_tensor_entry){leaf->name, p->values[leaf->value].type, is_model};
+        dg_tensor_entry *entry = &(*e)[(*n)++];
+        *entry = (dg_tensor_entry){
+            .name = leaf->name, .type = p->values[leaf->value].type, .is_model = is_model};
+        dg_value first = dg_graph_leaf(step->forward, leaf->name);
+        const dg_leaf *made = dg_is_value(first) ? dg_graph_node(step->forward, first.node)->leaf : NULL;
+        if (made) memcpy(entry->grid, made->grid, sizeof entry->grid);
     }
     return true;
+}
+
+static void add_averages(const dg_program *p, dg_tensor_entry *e, size_t n)
+{
+    for (uint32_t i = 0; i < p->n_leaves; i++) {
+        const char *name = p->leaves[i].name;
+        dg_tensor_entry *of =
+            has_prefix(name, DG_AVERAGE) ? find_entry(e, n, name + sizeof DG_AVERAGE) : NULL;
+        if (of) of->average = name;
+    }
 }
 
 dg_status dg_checkpoint_entries(const dg_step *step, dg_tensor_entry **entries, size_t *n, dg_error *err)
@@ -58,8 +108,9 @@ dg_status dg_checkpoint_entries(const dg_step *step, dg_tensor_entry **entries, 
     size_t room = 0;
     *entries = NULL;
     *n = 0;
-    bool ok = add_leaves(step->train, 0, entries, n, &room);
-    if (ok && step->apply) ok = add_leaves(step->apply, *n, entries, n, &room);
+    bool ok = add_leaves(step, step->train, 0, entries, n, &room);
+    if (ok && step->apply) ok = add_leaves(step, step->apply, *n, entries, n, &room);
+    if (ok) add_averages(step->apply ? step->apply : step->train, *entries, *n);
     return ok ? DG_OK : dg_fail(err, DG_ERR_NOMEM, "out of memory");
 }
 
@@ -81,7 +132,7 @@ static dg_status check_finite(const dg_tensor_entry *e, const void *part, uint64
 
 /* Sends one tensor of the store to file tensor i. */
 static dg_status put_tensor(dg_st_writer *w, size_t i, const dg_state *state, const dg_tensor_entry *e,
-                            dg_error *err)
+                            tensor_file file, dg_error *err)
 {
     enum { PART = 16 << 20 };
     uint64_t bytes = (uint64_t)dg_type_bytes(&e->type);
@@ -90,7 +141,7 @@ static dg_status put_tensor(dg_st_writer *w, size_t i, const dg_state *state, co
     dg_status s = DG_OK;
     for (uint64_t at = 0; at < bytes && s == DG_OK; at += PART) {
         uint64_t n = bytes - at < PART ? bytes - at : PART;
-        s = state->backend->store_read(state->store, e->name, part, at, n, err);
+        s = state->backend->store_read(state->store, stored_name(e, file), part, at, n, err);
         if (s == DG_OK) s = check_finite(e, part, n, err);
         if (s == DG_OK) s = dg_st_put(w, i, part, (size_t)n, err);
     }
@@ -98,43 +149,65 @@ static dg_status put_tensor(dg_st_writer *w, size_t i, const dg_state *state, co
     return s;
 }
 
-static dg_status write_tensors(const char *path, const dg_progress *progress, const dg_state *state,
-                               const dg_tensor_entry *e, size_t n, bool model, dg_error *err)
+/* What goes beside the tensors: [*n] rows in the arena, or NULL. */
+static dg_st_meta *list_meta(dg_arena *arena, const dg_progress *progress, const dg_tensor_entry *e,
+                             size_t n_entries, tensor_file file, size_t *n)
 {
-    char step[32];
-    snprintf(step, sizeof step, "%lld", (long long)progress->step);
-    const dg_st_meta meta[] = {{"format", "digpt"},
-                               {"role", model ? "full" : "optimizer"},
-                               {"step", step},
-                               {"recipe", progress->recipe}};
-    dg_st_tensor *tensors = dg_calloc(n + 1, sizeof *tensors);
+    const bool model = file != OPTIMIZER;
+    dg_st_meta *meta = dg_arena_alloc(arena, (n_entries + 5) * sizeof *meta);
+    char key[700], value[48];
+    if (!meta) return NULL;
+    *n = 0;
+    snprintf(value, sizeof value, "%lld", (long long)progress->step);
+    meta[(*n)++] = (dg_st_meta){"format", "digpt"};
+    meta[(*n)++] = (dg_st_meta){"role", model ? "full" : "optimizer"};
+    meta[(*n)++] = (dg_st_meta){"step", dg_arena_strdup(arena, value)};
+    if (model) meta[(*n)++] = (dg_st_meta){"recipe", progress->recipe};
+    if (file == AVERAGE) meta[(*n)++] = (dg_st_meta){"weights", "moving averages"};
+    for (size_t i = 0; model && i < n_entries; i++) {
+        if (!e[i].is_model || !e[i].grid[0]) continue;
+        snprintf(key, sizeof key, "grid.%s", e[i].name + MODEL_PREFIX);
+        snprintf(value, sizeof value, "%lldx%lld", (long long)e[i].grid[0], (long long)e[i].grid[1]);
+        meta[(*n)++] = (dg_st_meta){dg_arena_strdup(arena, key), dg_arena_strdup(arena, value)};
+    }
+    for (size_t i = 0; i < *n; i++)
+        if (!meta[i].key || !meta[i].value) return NULL;
+    return meta;
+}
+
+static dg_status write_tensors(const char *path, const dg_progress *progress, const dg_state *state,
+                               const dg_tensor_entry *e, size_t n, tensor_file file, dg_error *err)
+{
+    dg_arena arena = {0};
+    size_t n_meta = 0, m = 0;
+    dg_st_meta *meta = list_meta(&arena, progress, e, n, file, &n_meta);
+    dg_st_tensor *tensors = dg_arena_alloc(&arena, (n + 1) * sizeof *tensors);
     dg_st_writer *w = NULL;
-    size_t m = 0;
-    if (!tensors) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
-    for (size_t i = 0; i < n; i++) {
-        if (e[i].is_model != model) continue;
+    dg_status s = meta && tensors ? DG_OK : dg_fail(err, DG_ERR_NOMEM, "out of memory");
+    for (size_t i = 0; i < n && s == DG_OK; i++) {
+        if (!is_in(&e[i], file)) continue;
         dg_st_tensor *t = &tensors[m++];
-        t->name = e[i].name + (model ? MODEL_PREFIX : 0);
+        t->name = name_in_file(&e[i], file);
         t->dtype = dg_stored_from_dtype((dg_dtype)e[i].type.dtype);
         t->rank = e[i].type.rank;
         memcpy(t->dims, e[i].type.dims, sizeof t->dims);
     }
-    dg_status s = dg_st_create(path, tensors, m, meta, model ? 4 : 3, &w, err);
+    if (s == DG_OK) s = dg_st_create(path, tensors, m, meta, n_meta, &w, err);
     m = 0;
     for (size_t i = 0; i < n && s == DG_OK; i++)
-        if (e[i].is_model == model) s = put_tensor(w, m++, state, &e[i], err);
+        if (is_in(&e[i], file)) s = put_tensor(w, m++, state, &e[i], file, err);
     if (s == DG_OK)
         s = dg_st_finish(w, err);
     else
         dg_st_abandon(w);
-    dg_free(tensors);
+    dg_arena_free(&arena);
     return s;
 }
 
 dg_status dg_checkpoint_export(const char *path, const dg_progress *progress, const dg_state *state,
                                const dg_tensor_entry *entries, size_t n, dg_error *err)
 {
-    return write_tensors(path, progress, state, entries, n, true, err);
+    return write_tensors(path, progress, state, entries, n, has_averages(entries, n) ? AVERAGE : MODEL, err);
 }
 
 static const char *window_key(int i)
@@ -230,14 +303,14 @@ static dg_status drop_old(const char *dir, int64_t keep_last, int64_t keep_every
 static dg_status write_folder(const char *tmp, const dg_progress *progress, const dg_state *state,
                               const dg_tensor_entry *entries, size_t n, dg_error *err)
 {
-    static const char *const files[] = {"model.safetensors", "optimizer.safetensors", "state.json"};
+    const int n_files = has_averages(entries, n) ? N_FILES : AVERAGE;
     DG_TRY(dg_dir_remove(tmp, err));
     DG_TRY(dg_dir_make(tmp, err));
-    for (int i = 0; i < 3; i++) {
-        char *path = dg_path_join(tmp, files[i]);
+    for (int i = 0; i <= n_files; i++) {
+        char *path = dg_path_join(tmp, i < n_files ? file_names[i] : "state.json");
         if (!path) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
-        dg_status s = i < 2 ? write_tensors(path, progress, state, entries, n, i == 0, err)
-                            : write_state(path, progress, err);
+        dg_status s = i < n_files ? write_tensors(path, progress, state, entries, n, (tensor_file)i, err)
+                                  : write_state(path, progress, err);
         dg_free(path);
         DG_TRY(s);
     }
@@ -332,15 +405,55 @@ static dg_status try_folder(const char *path, dg_progress *progress, dg_error *e
 {
     DG_TRY(read_state(path, progress, err));
     dg_status s = DG_OK;
-    for (int i = 0; i < 2 && s == DG_OK; i++) {
+    for (int i = 0; i < N_FILES && s == DG_OK; i++) {
         dg_weights *w = NULL;
-        char *file = dg_path_join(path, i ? "optimizer.safetensors" : "model.safetensors");
-        s = file ? dg_weights_open(file, &w, err) : dg_fail(err, DG_ERR_NOMEM, "out of memory");
+        char *file = dg_path_join(path, file_names[i]);
+        if (!file)
+            s = dg_fail(err, DG_ERR_NOMEM, "out of memory");
+        else if (i != AVERAGE || dg_path_is_file(file))
+            s = dg_weights_open(file, &w, err);
         dg_weights_close(w);
         dg_free(file);
     }
     if (s != DG_OK) dg_progress_free(progress);
     return s;
+}
+
+/* What is broken may be passed over. What this machine cannot read now may be sound: then an older checkpoint
+ * would be the wrong one. */
+static bool is_broken(dg_status s)
+{
+    return s != DG_ERR_IO && s != DG_ERR_NOMEM;
+}
+
+/* The newest of list[0..n) that can be opened. */
+static dg_status find_sound(const char *dir, const folder *list, size_t n, char **path, dg_progress *progress,
+                            dg_error *err)
+{
+    dg_error why = DG_ERROR_INIT;
+    for (size_t i = n; i-- > 0;) {
+        char *candidate = dg_path_join(dir, list[i].name);
+        if (!candidate) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
+        dg_status s = try_folder(candidate, progress, &why);
+        if (s == DG_OK) {
+            *path = candidate;
+            return DG_OK;
+        }
+        if (is_broken(s)) {
+            dg_logf(DG_LOG_WARNING, "passing over a broken checkpoint: %s", why.message);
+        } else {
+            dg_fail(err, s,
+                    "cannot read the newest checkpoint: %s. Move '%s' away to go on from an older one",
+                    why.message, candidate);
+        }
+        dg_free(candidate);
+        if (!is_broken(s)) return s;
+    }
+    return n ? dg_fail(
+                   err, DG_ERR_FORMAT,
+                   "every checkpoint in '%s' is broken; the oldest: %s. Move the folder away to begin anew",
+                   dir, why.message)
+             : DG_OK;
 }
 
 dg_status dg_checkpoint_latest(const char *run_dir, char **path, dg_progress *progress, dg_error *err)
@@ -352,26 +465,17 @@ dg_status dg_checkpoint_latest(const char *run_dir, char **path, dg_progress *pr
     char *dir = dg_path_join(run_dir, "checkpoints");
     if (!dir) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
     dg_status s = list_folders(dir, &list, &n, err);
-    for (size_t i = n; s == DG_OK && i-- > 0 && !*path;) {
-        dg_error why = DG_ERROR_INIT;
-        char *candidate = dg_path_join(dir, list[i].name);
-        if (!candidate)
-            s = dg_fail(err, DG_ERR_NOMEM, "out of memory");
-        else if (try_folder(candidate, progress, &why) == DG_OK)
-            *path = candidate;
-        else
-            dg_logf(DG_LOG_WARNING, "passing over a broken checkpoint: %s", why.message);
-        if (!*path) dg_free(candidate);
-    }
+    if (s == DG_OK) s = find_sound(dir, list, n, path, progress, err);
     dg_free(list);
     dg_free(dir);
     return s;
 }
 
-static dg_status load_tensor(const dg_weights *w, const char *name, const dg_state *state,
-                             const dg_tensor_entry *e, dg_error *err)
+static dg_status load_tensor(const dg_weights *w, const dg_state *state, const dg_tensor_entry *e,
+                             tensor_file file, dg_error *err)
 {
     const dg_weight *t;
+    const char *name = name_in_file(e, file), *store = stored_name(e, file);
     DG_TRY(dg_weights_need(w, name, &t, err));
     dg_type found = {(int32_t)dg_stored_to_dtype(t->dtype), t->rank, {0}};
     memcpy(found.dims, t->dims, sizeof found.dims);
@@ -379,21 +483,22 @@ static dg_status load_tensor(const dg_weights *w, const char *name, const dg_sta
     if (found.dtype != e->type.dtype || !dg_same_dims(&found, &e->type))
         return dg_fail(err, DG_ERR_MISMATCH, "'%s' is %s in the checkpoint and %s in the recipe", name,
                        dg_type_text(&found, a, sizeof a), dg_type_text(&e->type, b, sizeof b));
-    DG_TRY(state->backend->store_add(state->store, e->name, &e->type, err));
-    return state->backend->store_write(state->store, e->name, t->data, 0, t->bytes, err);
+    DG_TRY(state->backend->store_add(state->store, store, &e->type, err));
+    return state->backend->store_write(state->store, store, t->data, 0, t->bytes, err);
 }
 
 dg_status dg_checkpoint_load(const char *path, const dg_state *state, const dg_tensor_entry *entries,
                              size_t n, dg_error *err)
 {
-    for (int model = 0; model < 2; model++) {
-        char *file = dg_path_join(path, model ? "model.safetensors" : "optimizer.safetensors");
+    const int n_files = has_averages(entries, n) ? N_FILES : AVERAGE;
+    for (int k = 0; k < n_files; k++) {
+        char *file = dg_path_join(path, file_names[k]);
         dg_weights *w = NULL;
         if (!file) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
         dg_status s = dg_weights_open(file, &w, err);
         for (size_t i = 0; i < n && s == DG_OK; i++)
-            if (entries[i].is_model == (model == 1))
-                s = load_tensor(w, entries[i].name + (model ? MODEL_PREFIX : 0), state, &entries[i], err);
+            if (is_in(&entries[i], (tensor_file)k) && (k != AVERAGE || entries[i].average))
+                s = load_tensor(w, state, &entries[i], (tensor_file)k, err);
         if (s != DG_OK) s = dg_fail_in(err, "cannot resume from '%s'", path);
         dg_weights_close(w);
         dg_free(file);

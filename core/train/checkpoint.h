@@ -3,6 +3,7 @@
  * A checkpoint is a folder RUN/checkpoints/step-NNNNNNNNNN with
  *   model.safetensors      parameters and fixed tables of the model, under their own names
  *   optimizer.safetensors  moments and other state
+ *   average.safetensors    with train.ema_decay: the model with the moving averages of its parameters
  *   state.json             step, lengths of the logs, and what must be the same on a resume
  * It is written beside, synced, then renamed: it is there whole or not at all. Accumulators are not in it: it
  * is written between steps, when they are zero. */
@@ -30,11 +31,13 @@ typedef struct dg_progress {
 void dg_progress_free(dg_progress *p);
 
 /* The tensors of a run: every PARAM and STATE leaf of the programs but the accumulators, and the model's own
- * FROZEN ones. */
+ * FROZEN ones. A moving average goes with its parameter. */
 typedef struct dg_tensor_entry {
     const char *name; /* lives as long as the programs */
     dg_type type;
     bool is_model;
+    const char *average; /* of a parameter: the name of its moving average; NULL: it has none */
+    int64_t grid[2]; /* as dg_leaf's; said in the file, as "grid.NAME" */
 } dg_tensor_entry;
 dg_status dg_checkpoint_entries(const dg_step *step, dg_tensor_entry **entries, size_t *n, dg_error *err);
 
@@ -46,14 +49,15 @@ dg_status dg_checkpoint_save(const char *run_dir, const dg_progress *progress, c
                              dg_error *err);
 
 /* The path of the newest checkpoint of which all files can be opened and are complete; *path NULL when there
- * is none (not an error). What is broken is named in the log and passed over. dg_free *path. */
+ * is none (not an error). What is broken is named in the log and passed over, unless all are: then, or where
+ * the system cannot read one (DG_ERR_IO), nobody may begin anew unasked. dg_free *path. */
 dg_status dg_checkpoint_latest(const char *run_dir, char **path, dg_progress *progress, dg_error *err);
 
 /* Fills the store from a checkpoint; every entry must be there with its type. */
 dg_status dg_checkpoint_load(const char *path, const dg_state *state, const dg_tensor_entry *entries,
                              size_t n, dg_error *err);
 
-/* The model's tensors alone, as one file that replaces an older one. */
+/* The model's tensors alone, averages where there are any, as one file that replaces an older one. */
 dg_status dg_checkpoint_export(const char *path, const dg_progress *progress, const dg_state *state,
                                const dg_tensor_entry *entries, size_t n, dg_error *err);
 

@@ -19,14 +19,12 @@ static dg_value number(dg_graph *g, double x)
 
 static dg_value state_leaf(dg_graph *g, const char *name, const int64_t *dims, size_t rank, double first)
 {
-    dg_leaf leaf = {(uint32_t)sizeof leaf,
-                    DG_LEAF_STATE,
-                    name,
-                    dg_make_type(DG_F32, dims, rank),
-                    dg_init_value(DG_INIT_CONSTANT, first),
-                    0,
-                    -1,
-                    0};
+    dg_leaf leaf = {.struct_size = (uint32_t)sizeof leaf,
+                    .kind = DG_LEAF_STATE,
+                    .name = name,
+                    .type = dg_make_type(DG_F32, dims, rank),
+                    .init = dg_init_value(DG_INIT_CONSTANT, first),
+                    .layer = -1};
     return g->api->leaf(g, &leaf);
 }
 

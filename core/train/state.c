@@ -6,8 +6,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "digpt/philox.h"
-#include "io/names.h"
 #include "io/weights.h"
+#include "train/positions.h"
 
 /* Random values are drawn in pieces of their own streams, so that they could be drawn in any order. */
 enum { PIECE = 4096 };
@@ -182,9 +182,34 @@ dg_status dg_state_init(dg_state *state, const dg_graph *forward, uint64_t seed,
     return s;
 }
 
+/* ---- moving averages */
+
+static dg_status start_average(dg_state *state, const char *name, const dg_type *type, dg_error *err)
+{
+    float *values = dg_calloc((size_t)dg_type_count(type), sizeof *values);
+    if (!values) return dg_fail(err, DG_ERR_NOMEM, "no memory for '%s'", name);
+    dg_status s = dg_state_read_f32(state, name + sizeof DG_AVERAGE, type, values, err);
+    if (s == DG_OK) s = dg_state_write_f32(state, name, type, values, err);
+    dg_free(values);
+    return s;
+}
+
+dg_status dg_state_start_averages(dg_state *state, const dg_step *step, dg_error *err)
+{
+    const dg_program *programs[] = {step->train, step->apply};
+    for (int k = 0; k < 2; k++)
+        for (uint32_t i = 0; programs[k] && i < programs[k]->n_leaves; i++) {
+            const dg_program_leaf *leaf = &programs[k]->leaves[i];
+            if (leaf->kind == DG_LEAF_STATE &&
+                strncmp(leaf->name, DG_AVERAGE ".", sizeof DG_AVERAGE) == 0)
+                DG_TRY(start_average(state, leaf->name, &programs[k]->values[leaf->value].type, err));
+        }
+    return DG_OK;
+}
+
 /* ---- weights of another run */
 
-static dg_wanted *list_wanted(const dg_graph *g, size_t *n)
+dg_wanted *dg_state_wanted(const dg_graph *g, size_t *n)
 {
     dg_wanted *list = dg_calloc((size_t)dg_graph_count(g) + 1, sizeof *list);
     *n = 0;
@@ -199,19 +224,80 @@ static dg_wanted *list_wanted(const dg_graph *g, size_t *n)
     return list;
 }
 
-static dg_status write_match(const dg_state *state, const dg_graph *g, const char *name,
-                             const dg_name_match *m, dg_error *err)
+static const dg_leaf *model_leaf(const dg_graph *g, const char *name)
 {
     char full[700];
     snprintf(full, sizeof full, "%s%s", model_prefix, name);
-    const dg_leaf *leaf = dg_graph_node(g, dg_graph_leaf(g, full).node)->leaf;
-    int64_t n = dg_type_count(&leaf->type);
-    float *values = dg_calloc((size_t)n, sizeof *values);
-    if (!values) return dg_fail(err, DG_ERR_NOMEM, "no memory for '%s'", full);
-    dg_status s = dg_name_match_read_f32(m, values, (size_t)n, err);
-    if (s == DG_OK) s = dg_state_write_f32(state, full, &leaf->type, values, err);
+    return dg_graph_node(g, dg_graph_leaf(g, full).node)->leaf;
+}
+
+/* Whether the match is a table of positions that the leaf has over another grid; then *from is the file's
+ * grid. */
+static bool is_other_grid(const dg_weights *w, const dg_name_match *m, const dg_leaf *leaf, int64_t from[2])
+{
+    char key[256];
+    const int64_t *to = leaf->grid;
+    const dg_weight *t = m->parts[0];
+    int32_t axis = leaf->type.rank - 2; /* of the rows */
+    if (m->n_parts != 1 || m->transpose || to[0] < 1 || axis < 0 || t->rank < 2 ||
+        t->rank + m->lead != leaf->type.rank)
+        return false;
+    for (int32_t i = 0; i < leaf->type.rank; i++) {
+        int64_t have = i < m->lead ? 1 : t->dims[i - m->lead];
+        if (i != axis && (have != leaf->type.dims[i] || (i < axis && have != 1))) return false;
+    }
+    snprintf(key, sizeof key, "grid.%s", t->name);
+    const char *text = dg_weights_meta(w, key);
+    int64_t rows = t->dims[t->rank - 2], n_before = leaf->type.dims[axis] - to[0] * to[1];
+    if (!text && rows == leaf->type.dims[axis]) return false;
+    return dg_positions_grid(rows, n_before, text, from) && (from[0] != to[0] || from[1] != to[1]);
+}
+
+/* Reads a match as the leaf has it, [dg_type_count(&leaf->type)]; interpolated from another grid. */
+static dg_status read_match(const dg_weights *w, const dg_name_match *m, const dg_leaf *leaf, float *out,
+                            dg_error *err)
+{
+    int64_t from[2], width = leaf->type.dims[leaf->type.rank - 1];
+    if (!is_other_grid(w, m, leaf, from))
+        return dg_name_match_read_f32(m, out, (size_t)dg_type_count(&leaf->type), err);
+    const int64_t *to = leaf->grid, n_before = dg_type_count(&leaf->type) / width - to[0] * to[1];
+    float *theirs = dg_calloc((size_t)m->parts[0]->count, sizeof *theirs);
+    if (!theirs) return dg_fail(err, DG_ERR_NOMEM, "no memory for '%s'", leaf->name);
+    dg_status s = dg_name_match_read_f32(m, theirs, (size_t)m->parts[0]->count, err);
+    if (s == DG_OK) s = dg_positions_resize(theirs, from, to, n_before, width, out, err);
+    if (s == DG_OK)
+        dg_logf(DG_LOG_INFO, "'%s' is interpolated from a grid of %lldx%lld tokens to %lldx%lld",
+                m->parts[0]->name, (long long)from[0], (long long)from[1], (long long)to[0],
+                (long long)to[1]);
+    dg_free(theirs);
+    return s;
+}
+
+static dg_status write_match(const dg_state *state, const dg_graph *g, const dg_weights *w, const char *name,
+                             const dg_name_match *m, dg_error *err)
+{
+    const dg_leaf *leaf = model_leaf(g, name);
+    float *values = dg_calloc((size_t)dg_type_count(&leaf->type), sizeof *values);
+    if (!values) return dg_fail(err, DG_ERR_NOMEM, "no memory for '%s'", leaf->name);
+    dg_status s = read_match(w, m, leaf, values, err);
+    if (s == DG_OK) s = dg_state_write_f32(state, leaf->name, &leaf->type, values, err);
     dg_free(values);
     return s;
+}
+
+/* Positions of another grid are not of another shape here. */
+static void accept_other_grids(const dg_graph *g, const dg_weights *w, const dg_wanted *wanted,
+                               dg_names *names)
+{
+    int64_t from[2];
+    for (size_t i = 0; i < names->n; i++) {
+        dg_name_match *m = &names->matches[i];
+        if (m->n_parts == 0 || m->same_shape || !is_other_grid(w, m, model_leaf(g, wanted[i].name), from))
+            continue;
+        m->same_shape = true;
+        names->n_other_shape--;
+        names->n_found++;
+    }
 }
 
 /* The first wanted tensor that the file lacks, or NULL. */
@@ -232,9 +318,10 @@ static dg_status take_weights(dg_state *state, const dg_graph *forward, const ch
     dg_names names = {0};
     size_t n = 0;
     DG_TRY(dg_weights_open(path, &w, err));
-    dg_wanted *wanted = list_wanted(forward, &n);
+    dg_wanted *wanted = dg_state_wanted(forward, &n);
     dg_status s =
         wanted ? dg_names_match(w, wanted, n, &names, err) : dg_fail(err, DG_ERR_NOMEM, "out of memory");
+    if (s == DG_OK) accept_other_grids(forward, w, wanted, &names);
     if (s == DG_OK && names.n_other_shape) {
         dg_str report = {0};
         dg_names_report(&names, wanted, 4, &report);
@@ -251,7 +338,8 @@ static dg_status take_weights(dg_state *state, const dg_graph *forward, const ch
             "'%s' has no tensor '%s' (%zu of %zu are missing): it is not a checkpoint of this model and task",
             path, missing, names.n_missing, n);
     for (size_t i = 0; i < n && s == DG_OK; i++)
-        if (names.matches[i].n_parts) s = write_match(state, forward, wanted[i].name, &names.matches[i], err);
+        if (names.matches[i].n_parts)
+            s = write_match(state, forward, w, wanted[i].name, &names.matches[i], err);
     if (s == DG_OK) {
         dg_str report = {0};
         dg_names_report(&names, wanted, 8, &report);

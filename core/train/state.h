@@ -3,6 +3,7 @@
 #ifndef DG_TRAIN_STATE_H
 #define DG_TRAIN_STATE_H
 
+#include "io/names.h"
 #include "train/step.h"
 
 /* A store of the backend and what was put there. Starts as {0}. */
@@ -21,15 +22,23 @@ void dg_state_close(dg_state *state);
 dg_status dg_state_init(dg_state *state, const dg_graph *forward, uint64_t seed, bool only_frozen,
                         dg_error *err);
 
+/* The leaves "model.*" without that prefix, as dg_names_match wants them; dg_free, NULL: out of memory. Names
+ * live as long as the graph. */
+dg_wanted *dg_state_wanted(const dg_graph *forward, size_t *n);
+
 /* Overwrites the leaves "model.*" with what the weights file `path` has for them (official, timm, MAE,
- * Hugging Face or our own names; io/names.h). What is missing or left over is logged; nothing matching at all
- * is an error. */
+ * Hugging Face or our own names; io/names.h). Positions of another grid are interpolated (positions.h). What
+ * is missing or left over is logged; nothing matching at all is an error. */
 dg_status dg_state_init_from(dg_state *state, const dg_graph *forward, const char *path, dg_error *err);
 
 /* The same where the model is to be used as it is: a tensor that the file lacks is an error too, except those
  * whose names begin with `optional` ("norm."; NULL: none). */
 dg_status dg_state_load(dg_state *state, const dg_graph *forward, const char *path, const char *optional,
                         dg_error *err);
+
+/* Makes each moving average of the step's programs ("average.*") what its parameter is now: before the first
+ * step. */
+dg_status dg_state_start_averages(dg_state *state, const dg_step *step, dg_error *err);
 
 /* One tensor as f32, whatever it is stored as; [dg_type_count(type)]. */
 dg_status dg_state_read_f32(const dg_state *state, const char *name, const dg_type *type, float *out,

@@ -210,7 +210,7 @@ static dg_value state_leaf(dg_graph *g, const char *prefix, const char *name, dg
     char full[700];
     snprintf(full, sizeof full, "%s.%s", prefix, name);
     dg_leaf leaf = {
-        (uint32_t)sizeof leaf, DG_LEAF_STATE, full, type, dg_init_value(DG_INIT_CONSTANT, 0), 0, -1, 0};
+        (uint32_t)sizeof leaf, DG_LEAF_STATE, full, type, dg_init_value(DG_INIT_CONSTANT, 0), 0, -1, 0, {0, 0}};
     return g->api->leaf(g, &leaf);
 }
 
@@ -230,6 +230,19 @@ static double lr_scale_of(const backward *b, const dg_leaf *leaf)
     return decay > 0 && leaf->layer >= 0 ? pow(decay, b->last_layer - leaf->layer) : 1;
 }
 
+/* The moving average of a parameter, of which `next` is the new value. */
+static void add_average(const backward *b, const dg_leaf *leaf, dg_value next)
+{
+    dg_graph *g = b->g;
+    const double d = b->spec->ema_decay;
+    dg_graph_set_scope(g, "");
+    dg_value old = state_leaf(g, DG_AVERAGE, leaf->name, leaf->type);
+    dg_graph_set_scope(g, "average");
+    dg_value kept = dg_mul(g, old, dg_fill(g, DG_F32, NULL, 0, d));
+    dg_value mean = dg_add(g, kept, dg_mul(g, next, dg_fill(g, DG_F32, NULL, 0, 1 - d)));
+    dg_graph_update(g, old, dg_is_value(b->ok) ? dg_select(g, b->ok, mean, old) : mean);
+}
+
 static void add_adamw(const backward *b, size_t i, dg_value grad)
 {
     dg_graph *g = b->g;
@@ -244,6 +257,7 @@ static void add_adamw(const backward *b, size_t i, dg_value grad)
     dg_graph_update(g, b->params[i], next);
     dg_graph_update(g, m, dg_output(next, 1));
     dg_graph_update(g, v, dg_output(next, 2));
+    if (b->spec->ema_decay > 0) add_average(b, leaf, next);
 }
 
 static void on_gradient(void *user, dg_graph *g, size_t i, dg_value grad)

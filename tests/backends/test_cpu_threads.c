@@ -104,8 +104,12 @@ static dg_value moment(dg_graph *g, char kind, size_t i, dg_type t)
 {
     char name[32];
     snprintf(name, sizeof name, "%c%zu", kind, i);
-    dg_leaf leaf = {
-        (uint32_t)sizeof leaf, DG_LEAF_STATE, name, t, dg_init_value(DG_INIT_CONSTANT, 0), 0, -1, 0};
+    dg_leaf leaf = {.struct_size = (uint32_t)sizeof leaf,
+                    .kind = DG_LEAF_STATE,
+                    .name = name,
+                    .type = t,
+                    .init = dg_init_value(DG_INIT_CONSTANT, 0),
+                    .layer = -1};
     return g->api->leaf(g, &leaf);
 }
 

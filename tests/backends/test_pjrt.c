@@ -107,7 +107,7 @@ static dg_graph *regression(void)
         dg_type t = dg_type_of(g, p[k]);
         for (int i = 0; i < 2; i++) {
             snprintf(name, sizeof name, "%c%d", "mv"[i], k);
-            dg_leaf leaf = {(uint32_t)sizeof leaf, DG_LEAF_STATE, name, t, zero, 0, -1, 0};
+            dg_leaf leaf = {(uint32_t)sizeof leaf, DG_LEAF_STATE, name, t, zero, 0, -1, 0, {0, 0}};
             moment[i] = g->api->leaf(g, &leaf);
         }
         dg_value step =
@@ -191,14 +191,12 @@ static void training_again_gives_the_same_bits(void **state)
 
 static dg_value state_leaf(dg_graph *g, const char *name, int64_t n)
 {
-    dg_leaf leaf = {(uint32_t)sizeof leaf,
-                    DG_LEAF_STATE,
-                    name,
-                    dg_make_type(DG_F32, &n, 1),
-                    dg_init_value(DG_INIT_CONSTANT, 0),
-                    0,
-                    -1,
-                    0};
+    dg_leaf leaf = {.struct_size = (uint32_t)sizeof leaf,
+                    .kind = DG_LEAF_STATE,
+                    .name = name,
+                    .type = dg_make_type(DG_F32, &n, 1),
+                    .init = dg_init_value(DG_INIT_CONSTANT, 0),
+                    .layer = -1};
     return g->api->leaf(g, &leaf);
 }
 

@@ -85,7 +85,8 @@ static dg_status run_steps(fixture *f, dg_error *err)
         DG_TRY(session_run(&f->s, err));
         const float *loss = session_output(&f->s, "loss", &m);
         snprintf(title, sizeof title, "B loss before step %d", k + 1);
-        /* Adam turns rounding of small gradients into whole steps: in bf16 only what comes before the first one. */
+        /* Adam turns rounding of small gradients into whole steps: in bf16 only what comes before the first
+         * one. */
         if (f->r->compute != DG_F32 && k > 0) continue;
         ref_verdict(f->r, title, fabs((double)loss[0] - (double)losses[k]) / (double)losses[k],
                     f->r->compute == DG_F32 ? ref_tolerance(f->json, "losses", 1e-5) : 0.01);
@@ -142,4 +143,5 @@ void ref_finetune(reference *r, const dg_json *json)
     if (s != DG_OK) ref_broken(r, "B", &err);
     session_close(&f.s);
     dg_weights_close(f.io);
+    ref_load_pretrained(r, json);
 }

@@ -62,6 +62,11 @@ typedef struct session {
 
 /* Builds the train program of the recipe text, with taps and gradients as outputs; of a classifier if
  * `classify` is not NULL. */
+dg_status session_build(reference *r, const char *recipe, const dg_optimizer *optimizer,
+                        const dg_classify_spec *classify, int64_t batch, session *s, dg_error *err);
+/* Then gives its parameters their values: of train.init_from where the recipe has it. */
+dg_status session_fill(session *s, dg_error *err);
+/* Both, and compiles it. */
 dg_status session_open(reference *r, const char *recipe, const dg_optimizer *optimizer,
                        const dg_classify_spec *classify, int64_t batch, session *s, dg_error *err);
 dg_status session_run(session *s, dg_error *err);
@@ -83,6 +88,12 @@ void ref_after(reference *r, const session *s, const char *fixture, const dg_wei
  * only); each tap must be there. */
 void ref_activations(reference *r, const session *s, const char *fixture, const dg_weights *acts,
                      const char *prefix, double tol);
+
+/* ---- loading.c: parts of B, E and F. What a fine-tuning takes from a pretraining checkpoint; the
+ * learning-rate scales of ViT-B's layers; positions of other grids. */
+void ref_load_pretrained(reference *r, const dg_json *fixture);
+void ref_layer_decay(reference *r, const dg_json *fixture);
+void ref_interpolation(reference *r, const dg_json *fixture);
 
 /* ---- the fixtures */
 void ref_finetune(reference *r, const dg_json *fixture);  /* B */

@@ -20,8 +20,8 @@ static dg_status load_recipe(const char *text, session *s, dg_error *err)
     return status;
 }
 
-dg_status session_open(reference *r, const char *recipe, const dg_optimizer *optimizer,
-                       const dg_classify_spec *classify, int64_t batch, session *s, dg_error *err)
+dg_status session_build(reference *r, const char *recipe, const dg_optimizer *optimizer,
+                        const dg_classify_spec *classify, int64_t batch, session *s, dg_error *err)
 {
     memset(s, 0, sizeof *s);
     dg_step_spec spec = {.batch = batch,
@@ -33,12 +33,24 @@ dg_status session_open(reference *r, const char *recipe, const dg_optimizer *opt
                          .classify = classify};
     DG_TRY(load_recipe(recipe, s, err));
     DG_TRY(dg_parts_open(s->recipe, s->plugins.registry, true, &s->parts, err));
-    DG_TRY(dg_step_build(&s->parts, &spec, &s->step, err));
+    return dg_step_build(&s->parts, &spec, &s->step, err);
+}
+
+dg_status session_fill(session *s, dg_error *err)
+{
     DG_TRY(dg_state_open(&s->parts, &s->state, err));
     DG_TRY(dg_state_init(&s->state, s->step.forward, s->parts.seed, false, err));
     if (dg_recipe_is_set(s->recipe, "train.init_from"))
         DG_TRY(dg_state_init_from(&s->state, s->step.forward, dg_recipe_string(s->recipe, "train.init_from"),
                                   err));
+    return DG_OK;
+}
+
+dg_status session_open(reference *r, const char *recipe, const dg_optimizer *optimizer,
+                       const dg_classify_spec *classify, int64_t batch, session *s, dg_error *err)
+{
+    DG_TRY(session_build(r, recipe, optimizer, classify, batch, s, err));
+    DG_TRY(session_fill(s, err));
     DG_TRY(dg_inputs_open(&s->parts, s->step.train, &s->inputs, err));
     DG_TRY(dg_backend_of(&s->parts)->compile(s->parts.backend.self, s->step.train, s->state.store, &s->exe,
                                              err));

@@ -197,14 +197,13 @@ static void a_step_is_that_of_the_formulas(void **state)
         dg_probe_score score;
         dg_error err;
         float first[CLASSES * WIDTH];
-        const dg_leaf leaf = {(uint32_t)sizeof leaf,
-                              DG_LEAF_PARAM,
-                              "probe.weight",
-                              dg_make_type(DG_F32, DG_LIST(CLASSES, WIDTH)),
-                              dg_init_value(DG_INIT_TRUNC_NORMAL, 0.01),
-                              -1,
-                              0,
-                              0};
+        const dg_leaf leaf = {.struct_size = (uint32_t)sizeof leaf,
+                              .kind = DG_LEAF_PARAM,
+                              .name = "probe.weight",
+                              .type = dg_make_type(DG_F32, DG_LIST(CLASSES, WIDTH)),
+                              .init = dg_init_value(DG_INIT_TRUNC_NORMAL, 0.01),
+                              .decay = -1,
+                              .layer = 0};
         ASSERT_OK(dg_init_values(&leaf, 3, first, &err));
         for (int c = 0; c < CLASSES; c++)
             for (int k = 0; k < WIDTH; k++) h.w[c][k] = (double)first[c * WIDTH + k];

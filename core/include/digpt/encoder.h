@@ -149,6 +149,7 @@ static inline DG_UNUSED dg_value dg_encoder_positions(const dg_encoder *e, dg_gr
         .init = {.struct_size = (uint32_t)sizeof leaf.init, .kind = DG_INIT_DATA, .data = data},
         .decay = 0,
         .layer = 0,
+        .grid = {e->grid[0], e->grid[1]},
     };
     dg_value v = g->api->leaf(g, &leaf);
     e->host->release(data);

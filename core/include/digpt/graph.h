@@ -98,6 +98,8 @@ typedef struct dg_leaf {
     int32_t decay;    /* PARAM: weight decay: -1 the usual rule (rank > 1 and not named *.bias), 0 never, 1 always */
     int32_t layer;    /* PARAM: depth for layer-wise learning rates, 0 = the input's side; -1: not said */
     uint32_t per;     /* INPUT: dg_per */
+    int64_t grid[2];  /* a table of positions [.., rows, width]: its last h*w rows belong to a grid [h, w], row by row,
+                         and weights of another grid are interpolated to it when they are loaded; 0, 0: no such table */
 } dg_leaf;
 
 /* ---- the calls; plugins reach the core through this table only */
@@ -195,14 +197,14 @@ static inline DG_UNUSED dg_init dg_init_value(dg_init_kind kind, double value)
 static inline DG_UNUSED dg_value dg_param(dg_graph *g, const char *name, const int64_t *dims, size_t rank, dg_init init,
                                           int layer)
 {
-    dg_leaf leaf = {(uint32_t)sizeof leaf, DG_LEAF_PARAM, name, dg_make_type(DG_F32, dims, rank), init, -1, layer, 0};
+    dg_leaf leaf = {(uint32_t)sizeof leaf, DG_LEAF_PARAM, name, dg_make_type(DG_F32, dims, rank), init, -1, layer, 0, {0, 0}};
     return g->api->leaf(g, &leaf);
 }
 
 /* Frozen f32 weights. */
 static inline DG_UNUSED dg_value dg_frozen(dg_graph *g, const char *name, const int64_t *dims, size_t rank, dg_init init)
 {
-    dg_leaf leaf = {(uint32_t)sizeof leaf, DG_LEAF_FROZEN, name, dg_make_type(DG_F32, dims, rank), init, 0, -1, 0};
+    dg_leaf leaf = {(uint32_t)sizeof leaf, DG_LEAF_FROZEN, name, dg_make_type(DG_F32, dims, rank), init, 0, -1, 0, {0, 0}};
     return g->api->leaf(g, &leaf);
 }
 
@@ -211,7 +213,7 @@ static inline DG_UNUSED dg_value dg_input(dg_graph *g, const char *name, dg_dtyp
                                           dg_per per)
 {
     dg_init none = {0};
-    dg_leaf leaf = {(uint32_t)sizeof leaf, DG_LEAF_INPUT, name, dg_make_type(dtype, dims, rank), none, 0, -1, (uint32_t)per};
+    dg_leaf leaf = {(uint32_t)sizeof leaf, DG_LEAF_INPUT, name, dg_make_type(dtype, dims, rank), none, 0, -1, (uint32_t)per, {0, 0}};
     return g->api->leaf(g, &leaf);
 }
 

@@ -39,9 +39,9 @@ static dg_value block(const dg_vit *v, dg_value x, dg_vit_groups groups, dg_valu
     return dg_vit_residual(v, x, y, keep, 1);
 }
 
-/* A parameter N(0, std^2) with a decay rule of its own. */
+/* A parameter N(0, std^2) with a decay rule of its own; `grid`: of a table of positions, or NULL. */
 static dg_value embedding(const dg_vit *v, const char *name, const int64_t *dims, size_t rank, double std,
-                          int32_t decay)
+                          int32_t decay, const int64_t *grid)
 {
     dg_leaf leaf = {
         .struct_size = sizeof leaf,
@@ -51,6 +51,7 @@ static dg_value embedding(const dg_vit *v, const char *name, const int64_t *dims
         .init = dg_init_value(DG_INIT_NORMAL, std),
         .decay = decay,
         .layer = v->layer,
+        .grid = {grid ? grid[0] : 0, grid ? grid[1] : 0},
     };
     return v->g->api->leaf(v->g, &leaf);
 }
@@ -81,8 +82,8 @@ static dg_value image_tokens(const clip *s, dg_vit *v, dg_value image, int64_t l
     int64_t batch = dg_dim(g, image, 0), n = e->grid[0] * e->grid[1], inside = 3 * e->patch[0] * e->patch[1];
     double std = 1 / sqrt((double)e->width);
     dg_push(g, "visual");
-    dg_value token = embedding(v, "class_embedding", DG_LIST(e->width), std, decay);
-    dg_value pos = embedding(v, "positional_embedding", DG_LIST(1 + n, e->width), std, decay);
+    dg_value token = embedding(v, "class_embedding", DG_LIST(e->width), std, decay, NULL);
+    dg_value pos = embedding(v, "positional_embedding", DG_LIST(1 + n, e->width), std, decay, e->grid);
     dg_value conv = dg_vit_leaf(v, "conv1.weight", DG_LIST(e->width, 3, e->patch[0], e->patch[1]),
                                 dg_init_value(DG_INIT_NORMAL, 1 / sqrt((double)inside)));
     dg_value x = dg_linear(g, patches(s, g, image), dg_reshape(g, conv, DG_LIST(e->width, inside)),
@@ -147,8 +148,9 @@ static dg_value text_features(const clip *s, dg_graph *g, dg_value caption)
     v.quick = s->quick;
     v.init = first_values;
     v.user = &first;
-    dg_value table = embedding(&v, "token_embedding.weight", DG_LIST(t->vocabulary, t->width), 0.02, -1);
-    dg_value pos = embedding(&v, "positional_embedding", DG_LIST(t->length, t->width), 0.01, -1);
+    dg_value table =
+        embedding(&v, "token_embedding.weight", DG_LIST(t->vocabulary, t->width), 0.02, -1, NULL);
+    dg_value pos = embedding(&v, "positional_embedding", DG_LIST(t->length, t->width), 0.01, -1, NULL);
     dg_value x = dg_add(g, dg_gather(g, table, caption, false), pos); // [batch, length, width]
     dg_vit_groups groups = causal(g, t->length);
     for (int64_t i = 0; i < t->depth; i++) {

@@ -93,7 +93,8 @@ static dg_status read_taps(const dg_params *params, digpt *s, dg_error *err)
 
 /* ---- the grid, its segments, and the tokenizer's */
 
-static dg_status read_segments(const dg_params *params, digpt *s, dg_error *err)
+/* The encoder alone takes any grid. */
+static dg_status read_segments(const dg_params *params, const dg_model_env *env, digpt *s, dg_error *err)
 {
     const dg_param_value *p = params->values;
     const int64_t *grid = s->encoder.grid, *patch = s->encoder.patch;
@@ -107,7 +108,7 @@ static dg_status read_segments(const dg_params *params, digpt *s, dg_error *err)
         return dg_fail_key(err, DG_ERR_INVALID, "model.segments",
                            "%lldx%lld segments: there must be 2 to %d of them", LL(s->segments[0]),
                            LL(s->segments[1]), MAX_SEGMENTS);
-    if (grid[0] % s->segments[0] || grid[1] % s->segments[1])
+    if (env->tokens && (grid[0] % s->segments[0] || grid[1] % s->segments[1]))
         return dg_fail_key(err, DG_ERR_MISMATCH, "model.segments",
                            "the image's %lldx%lld patches (of %lldx%lld pixels) "
                            "cannot be cut into %lldx%lld equal "
@@ -176,7 +177,7 @@ static dg_status create(const dg_host *host, const dg_params *params, const dg_m
     DG_TRY(dg_encoder_read(host, params, env, &tmp.encoder, err));
     DG_TRY(read_decoders(params, &tmp, err));
     DG_TRY(read_taps(params, &tmp, err));
-    DG_TRY(read_segments(params, &tmp, err));
+    DG_TRY(read_segments(params, env, &tmp, err));
     DG_TRY(read_target(env, &tmp, err));
     DG_TRY(read_order(params, &tmp, err));
     digpt *s = host->allocate(sizeof *s);
