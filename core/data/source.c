@@ -67,7 +67,16 @@ dg_status dg_source_read(const dg_source *source, int64_t id, dg_sample *sample,
     sample->size = 0;
     DG_TRY(dg_sample_caption(sample, 0, err));
     dg_status s = source->kind->read(source, id, sample, err);
+    /* A network may have stumbled; to take another image for that would make this run another run. */
+    if (s == DG_ERR_IO) s = source->kind->read(source, id, sample, err);
     if (s != DG_OK) dg_fail_in(err, "sample %lld, '%s'", (long long)id, sample->name);
+    return s;
+}
+
+static dg_status decoded(dg_sample *sample, dg_status s, dg_error *err)
+{
+    if (s != DG_OK) dg_fail_in(err, "sample %lld, '%s'", (long long)sample->id, sample->name);
+    sample->is_decoded = s == DG_OK;
     return s;
 }
 
@@ -76,10 +85,23 @@ dg_status dg_source_read_image(const dg_source *source, int64_t id, int64_t max_
 {
     DG_TRY(dg_source_read(source, id, sample, err));
     if (sample->is_decoded) return DG_OK;
-    dg_status s = dg_image_decode(sample->bytes, sample->size, max_pixels, &sample->image, err);
-    if (s != DG_OK) dg_fail_in(err, "sample %lld, '%s'", (long long)id, sample->name);
-    sample->is_decoded = s == DG_OK;
-    return s;
+    return decoded(sample, dg_image_decode(sample->bytes, sample->size, max_pixels, &sample->image, err), err);
+}
+
+dg_status dg_source_read_part(const dg_source *source, int64_t id, int64_t max_pixels, dg_image_choose choose,
+                              void *user, dg_sample *sample, dg_image_part *part, dg_error *err)
+{
+    DG_TRY(dg_source_read(source, id, sample, err));
+    *part = (dg_image_part){.scale = 1};
+    if (sample->is_decoded) {
+        dg_image_want want;
+        choose(user, sample->image.height, sample->image.width, &want);
+        return DG_OK;
+    }
+    return decoded(sample,
+                   dg_image_decode_part(sample->bytes, sample->size, max_pixels, choose, user, &sample->image,
+                                        part, err),
+                   err);
 }
 
 /* ---- samples */

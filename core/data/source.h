@@ -59,8 +59,16 @@ typedef struct dg_synthetic_config {
     uint64_t seed;
     int64_t count;         /* samples */
     int32_t height, width; /* 8..4096 */
-    int32_t classes; /* 1..80: up to 10, the shape of the main object; above, its shape and its colour */
+    int32_t classes;  /* 1..80: up to 10, the shape of the main object; above, its shape and its colour */
+    double radius[2]; /* 0.05..0.5: of the main object, in shares of the shorter side; drawn between these */
+    double turn;      /* 0..180 degrees: objects are turned by so much at most, either way */
+    double clutter;   /* 0..1: 0 is a bright object, alone and whole, before a dark grey pattern; 1 has backgrounds of two strong
+                         colours, up to three smaller objects, noise of a deviation of up to 30 of 255, and objects
+                         that may lie partly outside */
 } dg_synthetic_config;
+
+/* Scenes as the recipe's defaults make them: {DG_SYNTHETIC_SCENE, .seed = 1, ...}. */
+#define DG_SYNTHETIC_SCENE .radius = {.14, .42}, .turn = 180, .clutter = 1
 
 /* Every sample is a pure function of (seed, id). */
 dg_status dg_source_open_synthetic(const dg_synthetic_config *config, dg_source **source, dg_error *err);
@@ -79,10 +87,14 @@ uint64_t dg_source_fingerprint(const dg_source *source);
 /* One line for people: "tar: 10 shards, 50000 images, 10 classes". */
 const char *dg_source_describe(const dg_source *source);
 
-/* Reads sample `id`. Thread-safe. The message on failure names the sample. */
+/* Reads sample `id`, a second time if the system fails to (DG_ERR_IO). Thread-safe. The message on failure names
+ * the sample. */
 dg_status dg_source_read(const dg_source *source, int64_t id, dg_sample *sample, dg_error *err);
 /* As above, and decodes it: sample->image is set. max_pixels as in dg_image_decode. */
 dg_status dg_source_read_image(const dg_source *source, int64_t id, int64_t max_pixels, dg_sample *sample,
                                dg_error *err);
+/* As above, for a part as dg_image_decode_part makes it; of pictures that are not encoded it is the whole. */
+dg_status dg_source_read_part(const dg_source *source, int64_t id, int64_t max_pixels, dg_image_choose choose,
+                              void *user, dg_sample *sample, dg_image_part *part, dg_error *err);
 
 #endif

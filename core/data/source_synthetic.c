@@ -1,7 +1,9 @@
 /* source_synthetic.c - scenes of shapes with label, caption and mask, each a pure function of (seed, id).
  *
  * A main object in a patterned world, up to three smaller ones (which may hide a part of it), noise and a
- * change of contrast: enough that colours, places and textures do not give the label away. */
+ * change of contrast: enough that colours, places and textures do not give the label away. With less clutter
+ * the world is darker than its objects: that tells them from it, which a small network otherwise takes long
+ * to learn where either may be the brighter one. */
 #include "source_parts.h"
 
 #include <math.h>
@@ -9,7 +11,8 @@
 
 #include "synthetic.h"
 
-#define VERSION 1u /* of the pictures: the fingerprint changes with it */
+#define VERSION 2u /* of the pictures: the fingerprint changes with it */
+#define MAX_OTHERS 3
 
 typedef struct synthetic_source {
     dg_source base;
@@ -19,7 +22,9 @@ typedef struct synthetic_source {
 typedef struct scene {
     dg_rng *rng;
     float clouds[DG_LATTICE * DG_LATTICE];
-    float side; /* the shorter one */
+    float side;     /* the shorter one */
+    double turn;    /* most, radians */
+    double clutter; /* 0..1 */
     int32_t classes;
 } scene;
 
@@ -47,9 +52,12 @@ static void draw_world(scene *s, dg_pattern *p)
 {
     *p = draw_pattern(s, s->side);
     for (int i = 0; i < 2; i++) {
-        const double hue = uniform(s, 0, 360), saturation = uniform(s, 0, .7), value = uniform(s, .15, 1);
+        const double hue = uniform(s, 0, 360), saturation = uniform(s, 0, .7 * s->clutter),
+                     value = uniform(s, .15, .4 + .6 * s->clutter);
         dg_hsv(hue, saturation, value, p->rgb[i]);
     }
+    const float contrast = (float)(.4 + .6 * s->clutter);
+    for (int c = 0; c < 3; c++) p->rgb[1][c] = p->rgb[0][c] + contrast * (p->rgb[1][c] - p->rgb[0][c]);
 }
 
 /* The object of a class, or of any class when label is -1; radius in shares of the shorter side. */
@@ -58,13 +66,14 @@ static int32_t draw_object(scene *s, dg_object *o, int32_t label, double radius,
     static const double hues[DG_COLOURS] = {0, 30, 56, 120, 180, 228, 275, 322};
     if (label < 0) label = below(s, s->classes);
     const int32_t any = below(s, DG_COLOURS), colour = s->classes > DG_SHAPES ? label / DG_SHAPES : any;
-    const double r = radius * s->side, turn = uniform(s, 0, 6.283185307179586),
+    const double r = radius * s->side, turn = uniform(s, -s->turn, s->turn),
                  squeeze = exp(uniform(s, -.25, .25));
+    const double margin = (1 - .4 * s->clutter) * r; /* of the centre to the border */
     const double shear = uniform(s, -.2, .2), c = cos(turn) / r, n = sin(turn) / r;
     o->shape = label % DG_SHAPES;
     o->value = (uint8_t)(1 + label);
-    o->x = (float)uniform(s, .6 * r, canvas->width - .6 * r);
-    o->y = (float)uniform(s, .6 * r, canvas->height - .6 * r);
+    o->x = (float)uniform(s, margin, canvas->width - margin);
+    o->y = (float)uniform(s, margin, canvas->height - margin);
     o->reach = (float)(r * 1.75); /* squeeze and shear stretch by less than this */
     o->inverse[0] = (float)(c * squeeze);
     o->inverse[1] = (float)(n * squeeze);
@@ -72,7 +81,7 @@ static int32_t draw_object(scene *s, dg_object *o, int32_t label, double radius,
     o->inverse[3] = (float)((c + shear * n) / squeeze);
     o->fill = draw_pattern(s, (float)r);
     const double hue = hues[colour] + uniform(s, -9, 9), saturation = uniform(s, .55, 1),
-                 value = uniform(s, .45, 1);
+                 value = uniform(s, .75 - .3 * s->clutter, 1);
     dg_hsv(hue, saturation, value, o->fill.rgb[0]);
     const double darker = uniform(s, .55, .9);
     dg_hsv(hue, saturation * .9, value * darker, o->fill.rgb[1]);
@@ -98,15 +107,17 @@ static dg_status synthetic_read(const dg_source *source, int64_t id, dg_sample *
     const dg_canvas canvas = {sample->image.pixels, sample->mask, config->height, config->width};
 
     scene s = {.rng = &rng, .classes = config->classes};
+    s.turn = config->turn * 3.141592653589793 / 180;
+    s.clutter = config->clutter;
     s.side = (float)(config->height < config->width ? config->height : config->width);
     for (int i = 0; i < DG_LATTICE * DG_LATTICE; i++) s.clouds[i] = (float)dg_rng_uniform(&rng);
     sample->label = below(&s, config->classes);
     dg_pattern world;
-    dg_object main_object, others[3];
+    dg_object main_object, others[MAX_OTHERS];
     draw_world(&s, &world);
-    const double radius = uniform(&s, .14, .42);
+    const double radius = uniform(&s, config->radius[0], config->radius[1]);
     const int32_t colour = draw_object(&s, &main_object, sample->label, radius, &canvas);
-    const int32_t count = below(&s, 4);
+    const int32_t count = below(&s, 1 + (int32_t)lround(MAX_OTHERS * config->clutter));
     int32_t first_colour = 0;
     for (int32_t i = 0; i < count; i++) {
         const double smaller = radius * uniform(&s, .25, .65);
@@ -120,7 +131,7 @@ static dg_status synthetic_read(const dg_source *source, int64_t id, dg_sample *
     dg_paint_object(&canvas, &main_object);
     for (int32_t i = behind; i < count; i++) dg_paint_object(&canvas, &others[i]);
     const float gain = (float)uniform(&s, .6, 1.2), shift = (float)uniform(&s, -35, 35),
-                sigma = (float)uniform(&s, 2, 30);
+                sigma = (float)(uniform(&s, 2, 30) * config->clutter);
     dg_paint_noise(&canvas, &rng, gain, shift, sigma);
 
     char caption[256], with[96] = "";
@@ -160,6 +171,16 @@ static dg_status name_classes(dg_source *source, int32_t classes, dg_error *err)
     return DG_OK;
 }
 
+static uint64_t fingerprint(const dg_synthetic_config *c)
+{
+    uint64_t words[10] = {
+        VERSION, c->seed, (uint64_t)c->count, (uint64_t)c->height, (uint64_t)c->width, (uint64_t)c->classes};
+    memcpy(&words[6], c->radius, sizeof c->radius);
+    memcpy(&words[8], &c->turn, sizeof c->turn);
+    memcpy(&words[9], &c->clutter, sizeof c->clutter);
+    return XXH3_64bits(words, sizeof words);
+}
+
 dg_status dg_source_open_synthetic(const dg_synthetic_config *config, dg_source **source, dg_error *err)
 {
     if (config->count < 1) return dg_fail(err, DG_ERR_INVALID, "a synthetic source has at least one sample");
@@ -169,18 +190,22 @@ dg_status dg_source_open_synthetic(const dg_synthetic_config *config, dg_source 
     if (config->classes < 1 || config->classes > DG_SHAPES * DG_COLOURS)
         return dg_fail(err, DG_ERR_INVALID, "%d synthetic classes: there are 1 to %d", config->classes,
                        DG_SHAPES * DG_COLOURS);
+    const double *radius = config->radius;
+    if (!(radius[0] >= .05 && radius[0] <= radius[1] && radius[1] <= .5))
+        return dg_fail(err, DG_ERR_INVALID,
+                       "synthetic objects of radius %g to %g: least and most are 0.05 to 0.5", radius[0],
+                       radius[1]);
+    if (!(config->turn >= 0 && config->turn <= 180))
+        return dg_fail(err, DG_ERR_INVALID, "synthetic objects turned by up to %g degrees: 0 to 180",
+                       config->turn);
+    if (!(config->clutter >= 0 && config->clutter <= 1))
+        return dg_fail(err, DG_ERR_INVALID, "synthetic clutter of %g: it is 0 to 1", config->clutter);
     synthetic_source *s = NULL;
     DG_TRY(dg_source_new(sizeof *s, &synthetic_kind, &s, err));
     s->config = *config;
     s->base.count = config->count;
     s->base.has_captions = s->base.has_masks = true;
-    const uint64_t words[] = {VERSION,
-                              config->seed,
-                              (uint64_t)config->count,
-                              (uint64_t)config->height,
-                              (uint64_t)config->width,
-                              (uint64_t)config->classes};
-    s->base.fingerprint = XXH3_64bits(words, sizeof words);
+    s->base.fingerprint = fingerprint(config);
     snprintf(s->base.description, sizeof s->base.description, "synthetic, %lld images of %d x %d, %d classes",
              (long long)config->count, config->height, config->width, config->classes);
     const dg_status r = name_classes(&s->base, config->classes, err);

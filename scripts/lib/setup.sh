@@ -3,8 +3,10 @@
 
 # What a build needs: the compiler and CMake, then the libraries that docs/dependencies.md explains.
 build_packages=(gcc libc6-dev cmake ninja-build pkg-config
-    libyaml-dev libjpeg62-turbo-dev libpng-dev zlib1g-dev libxxhash-dev libmd-dev libdnnl-dev)
-test_packages=(libcmocka-dev)
+    libyaml-dev libjpeg62-turbo-dev libpng-dev zlib1g-dev libxxhash-dev libmd-dev libutf8proc-dev
+    libdnnl-dev)
+# Ranks over MPI are tested where these are; a build without them lacks that plugin.
+test_packages=(libcmocka-dev libopenmpi-dev openmpi-bin)
 
 # missing_packages PACKAGE...: those that are not installed, one a line.
 missing_packages() {

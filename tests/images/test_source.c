@@ -144,7 +144,8 @@ static void synthetic_samples_are_a_function_of_seed_and_id(void **state)
     dg_error err;
     dg_source *s, *t;
     dg_sample a = {0}, b = {0};
-    dg_synthetic_config config = {.seed = 5, .count = 1000, .height = 48, .width = 64, .classes = 10};
+    dg_synthetic_config config = {DG_SYNTHETIC_SCENE, .seed = 5,   .count = 1000,
+                                  .height = 48,       .width = 64, .classes = 10};
     ASSERT_OK(dg_source_open_synthetic(&config, &s, &err));
     config.count = 2000;
     ASSERT_OK(dg_source_open_synthetic(&config, &t, &err));
@@ -177,7 +178,8 @@ static void synthetic_labels_masks_and_captions_agree(void **state)
     dg_sample a = {0};
     char buffer[32];
     int counts[20] = {0}, with_label = 0;
-    const dg_synthetic_config config = {.seed = 1, .count = 2000, .height = 32, .width = 32, .classes = 20};
+    const dg_synthetic_config config = {DG_SYNTHETIC_SCENE, .seed = 1,   .count = 2000,
+                                        .height = 32,       .width = 32, .classes = 20};
     ASSERT_OK(dg_source_open_synthetic(&config, &s, &err));
     for (int64_t id = 0; id < 2000; id++) {
         ASSERT_OK(dg_source_read_image(s, id, 0, &a, &err));
@@ -209,7 +211,8 @@ static void synthetic_colours_do_not_give_the_shape_away(void **state)
     static double colour[N][3];
     static int label[N];
     int count[CLASSES] = {0}, right = 0;
-    const dg_synthetic_config config = {.seed = 1, .count = N, .height = 24, .width = 24, .classes = CLASSES};
+    const dg_synthetic_config config = {DG_SYNTHETIC_SCENE, .seed = 1,   .count = N,
+                                        .height = 24,       .width = 24, .classes = CLASSES};
     ASSERT_OK(dg_source_open_synthetic(&config, &s, &err));
     for (int id = 0; id < N; id++) {
         ASSERT_OK(dg_source_read_image(s, id, 0, &a, &err));
@@ -243,11 +246,82 @@ static void synthetic_settings_are_checked(void **state)
     (void)state;
     dg_error err;
     dg_source *s;
-    dg_synthetic_config config = {.count = 10, .height = 32, .width = 32, .classes = 81};
+    dg_synthetic_config config = {DG_SYNTHETIC_SCENE, .count = 10, .height = 32, .width = 32, .classes = 81};
     ASSERT_FAILS(dg_source_open_synthetic(&config, &s, &err), DG_ERR_INVALID, "1 to 80");
     config.classes = 1;
     config.width = 7;
     ASSERT_FAILS(dg_source_open_synthetic(&config, &s, &err), DG_ERR_INVALID, "8 to 4096");
+    config.width = 32;
+    config.clutter = 1.5;
+    ASSERT_FAILS(dg_source_open_synthetic(&config, &s, &err), DG_ERR_INVALID, "clutter of 1.5: it is 0 to 1");
+    config.clutter = 0;
+    config.turn = -1;
+    ASSERT_FAILS(dg_source_open_synthetic(&config, &s, &err), DG_ERR_INVALID, "up to -1 degrees: 0 to 180");
+    config.turn = 0;
+    config.radius[0] = .45;
+    ASSERT_FAILS(dg_source_open_synthetic(&config, &s, &err), DG_ERR_INVALID, "radius 0.45 to 0.42");
+}
+
+/* Without clutter a picture is one object, whole, and a background of one colour; radius and turn bound the
+ * object. */
+static void a_scene_without_clutter_is_one_whole_object(void **state)
+{
+    (void)state;
+    enum { SIDE = 40 };
+    dg_error err;
+    dg_source *s;
+    dg_sample a = {0};
+    dg_synthetic_config config = {
+        DG_SYNTHETIC_SCENE, .seed = 2,   .count = 300, .height = SIDE,
+        .width = SIDE,      .classes = 2}; /* circles and squares: at most a radius across, either way */
+    config.clutter = 0;
+    config.turn = 0;
+    config.radius[0] = config.radius[1] = .25;
+    ASSERT_OK(dg_source_open_synthetic(&config, &s, &err));
+    for (int64_t id = 0; id < config.count; id++) {
+        int area = 0, at_border = 0;
+        double inside = 0, outside = 0; /* sums of the brightest channel */
+        ASSERT_OK(dg_source_read_image(s, id, 0, &a, &err));
+        assert_null(strstr(a.caption, "with a smaller"));
+        for (int i = 0; i < SIDE * SIDE; i++) {
+            const int y = i / SIDE, x = i % SIDE;
+            assert_true(a.mask[i] == 0 || a.mask[i] == 1 + a.label);
+            area += a.mask[i] != 0;
+            const uint8_t *p = &a.image.pixels[3 * i];
+            *(a.mask[i] ? &inside : &outside) += p[0] > p[1]   ? (p[0] > p[2] ? p[0] : p[2])
+                                                 : p[1] > p[2] ? p[1]
+                                                               : p[2];
+            at_border += a.mask[i] && (x == 0 || y == 0 || x == SIDE - 1 || y == SIDE - 1);
+        }
+        /* pi .9^2 r^2 and 1.4^2 r^2 with r of 10 pixels: squeezing and shearing keep the area */
+        assert_in_range(area, a.label == 0 ? 225 : 165, a.label == 0 ? 285 : 235);
+        assert_true(at_border <= 8); /* squeezed ones may reach out by a little */
+        assert_true(inside / area > 1.3 * outside / (SIDE * SIDE - area)); /* brighter than what is behind */
+    }
+    dg_sample_free(&a);
+    dg_source_close(s);
+}
+
+static void every_setting_of_synthetic_scenes_changes_the_fingerprint(void **state)
+{
+    (void)state;
+    dg_error err;
+    uint64_t seen[6];
+    const dg_synthetic_config usual = {DG_SYNTHETIC_SCENE, .seed = 1,   .count = 9,
+                                       .height = 32,       .width = 32, .classes = 10};
+    for (int i = 0; i < 6; i++) {
+        dg_synthetic_config c = usual;
+        dg_source *s;
+        if (i == 1) c.clutter = .5;
+        if (i == 2) c.turn = 90;
+        if (i == 3) c.radius[0] = .2;
+        if (i == 4) c.radius[1] = .3;
+        if (i == 5) c.classes = 9;
+        ASSERT_OK(dg_source_open_synthetic(&c, &s, &err));
+        seen[i] = dg_source_fingerprint(s);
+        dg_source_close(s);
+        for (int k = 0; k < i; k++) assert_true(seen[i] != seen[k]);
+    }
 }
 
 int main(void)
@@ -263,6 +337,8 @@ int main(void)
         cmocka_unit_test(synthetic_labels_masks_and_captions_agree),
         cmocka_unit_test(synthetic_colours_do_not_give_the_shape_away),
         cmocka_unit_test(synthetic_settings_are_checked),
+        cmocka_unit_test(a_scene_without_clutter_is_one_whole_object),
+        cmocka_unit_test(every_setting_of_synthetic_scenes_changes_the_fingerprint),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
