@@ -57,13 +57,13 @@ dg_status dg_assessor_open(const dg_recipe *recipe, const dg_registry *registry,
     dg_graph *g = NULL;
     dg_step names = {0};
     DG_TRY(dg_state_open(&a->parts, &a->state, err));
-    DG_TRY(dg_classify_forward(&a->parts, &f.classify, 1, false, &g, &names, err));
+    DG_TRY(dg_classify_forward(&a->parts, &f.classify, 1, 0, &g, &names, err));
     dg_status s = dg_state_init(&a->state, g, a->parts.seed, true, err);
     if (s == DG_OK) s = dg_state_load(&a->state, g, weights, NULL, err);
     dg_graph_destroy(g);
     DG_TRY(s);
-    return dg_evaluator_open(&a->parts, &f.classify, batch ? batch : plan.batch, plan.compute, &a->state,
-                             &a->evaluator, err);
+    return dg_evaluator_open(&a->parts, &f.classify, batch ? batch : plan.batch, plan.compute, false,
+                             &a->state, &a->evaluator, err);
 }
 
 void dg_assessor_close(dg_assessor *a)
@@ -224,7 +224,6 @@ dg_status dg_assess(dg_assessor *a, const dg_source *source, const dg_assess_opt
     pass p = {.source = source, .options = options, .out = out, .classes = a->classes.n};
     int32_t *class_of = NULL;
     memset(out, 0, sizeof *out);
-    c.limit = 0;
     DG_TRY(dg_classes_map(&a->classes, source, &class_of, err));
     bool *there = present(a, source, class_of, &out->among);
     dg_status s = there ? DG_OK : dg_fail(err, DG_ERR_NOMEM, "out of memory");
@@ -232,7 +231,7 @@ dg_status dg_assess(dg_assessor *a, const dg_source *source, const dg_assess_opt
     e->class_of = class_of;
     e->n_class_of = dg_source_classes(source);
     e->among = options->subset ? there : NULL;
-    if (s == DG_OK) s = dg_evaluate(e, source, &c, on_image, &p, &out->result, err);
+    if (s == DG_OK) s = dg_evaluate(e, source, &c, NULL, on_image, &p, &out->result, err);
     e->class_of = NULL;
     e->among = NULL;
     dg_sample_free(&p.sample);

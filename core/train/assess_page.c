@@ -7,36 +7,9 @@
 #include "base/str.h"
 #include "data/image.h"
 #include "data/resample.h"
+#include "train/page.h"
 
 enum { SIDE = 144, QUALITY = 85 }; /* of the pictures: pixels of the longer side, and of JPEG */
-
-static void escape(dg_str *out, const char *text)
-{
-    for (; *text; text++) {
-        const char *entity = *text == '<'   ? "&lt;"
-                             : *text == '>' ? "&gt;"
-                             : *text == '&' ? "&amp;"
-                             : *text == '"' ? "&quot;"
-                                            : NULL;
-        if (entity)
-            dg_str_puts(out, entity);
-        else
-            dg_str_bytes(out, text, 1);
-    }
-}
-
-static void put_base64(dg_str *out, const uint8_t *bytes, size_t size)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < size; i += 3) {
-        size_t left = size - i;
-        uint32_t x = (uint32_t)bytes[i] << 16 | (left > 1 ? (uint32_t)bytes[i + 1] << 8 : 0) |
-                     (left > 2 ? bytes[i + 2] : 0);
-        const char four[4] = {digits[x >> 18], digits[x >> 12 & 63], left > 1 ? digits[x >> 6 & 63] : '=',
-                              left > 2 ? digits[x & 63] : '='};
-        dg_str_bytes(out, four, 4);
-    }
-}
 
 /* The picture, made small, as an <img> that needs no other file. */
 static dg_status put_picture(dg_str *out, dg_resampler *r, const dg_image *image, dg_error *err)
@@ -53,11 +26,7 @@ static dg_status put_picture(dg_str *out, dg_resampler *r, const dg_image *image
     dg_status s = pixels ? dg_resample(r, image->pixels, image->height, image->width, &view, pixels, err)
                          : dg_fail(err, DG_ERR_NOMEM, "out of memory");
     if (s == DG_OK) s = dg_image_encode_jpeg(pixels, w, h, QUALITY, &bytes, &size, err);
-    if (s == DG_OK) {
-        dg_str_printf(out, "<img width=\"%d\" height=\"%d\" alt=\"\" src=\"data:image/jpeg;base64,", w, h);
-        put_base64(out, bytes, size);
-        dg_str_puts(out, "\">");
-    }
+    if (s == DG_OK) dg_page_picture(out, "jpeg", bytes, size, w, h, "");
     dg_free(bytes);
     dg_free(pixels);
     return s;
@@ -78,11 +47,11 @@ static dg_status put_worst(dg_str *out, const dg_assessor *a, const dg_source *s
         if (s == DG_OK) s = put_picture(out, &r, &sample.image, err);
         if (s != DG_OK) break;
         dg_str_printf(out, "<figcaption>loss %.3f<br>is ", one->loss);
-        escape(out, a->classes.names[one->label]);
+        dg_page_text(out, a->classes.names[one->label]);
         dg_str_puts(out, "<br>called ");
-        escape(out, a->classes.names[one->best[0]]);
+        dg_page_text(out, a->classes.names[one->best[0]]);
         dg_str_printf(out, ", %.3f<br><small>", (double)one->probability);
-        escape(out, sample.name);
+        dg_page_text(out, sample.name);
         dg_str_puts(out, "</small></figcaption></figure>\n");
     }
     dg_str_puts(out, "</div>\n");
@@ -96,7 +65,7 @@ static void put_numbers(dg_str *out, const dg_source *source, const dg_assessmen
 {
     const dg_eval_result *r = &x->result;
     dg_str_puts(out, "<table>\n<tr><th>data</th><td>");
-    escape(out, dg_source_describe(source));
+    dg_page_text(out, dg_source_describe(source));
     dg_str_printf(out,
                   "</td></tr>\n<tr><th>images</th><td>%lld</td></tr>\n<tr><th>classes to choose "
                   "among</th><td>%d</td></tr>\n"
@@ -120,9 +89,9 @@ static dg_status put_confusions(dg_str *out, const dg_assessor *a, const dg_asse
                 "class</th></tr>\n");
     for (int64_t i = 0; i < n && i < MOST; i++) {
         dg_str_puts(out, "<tr><td>");
-        escape(out, a->classes.names[list[i].label]);
+        dg_page_text(out, a->classes.names[list[i].label]);
         dg_str_puts(out, "</td><td>");
-        escape(out, a->classes.names[list[i].prediction]);
+        dg_page_text(out, a->classes.names[list[i].prediction]);
         dg_str_printf(out, "</td><td>%lld</td><td>%.1f %%</td></tr>\n", (long long)list[i].images,
                       100 * (double)list[i].images / (double)x->result.class_images[list[i].label]);
     }
@@ -139,34 +108,23 @@ static void put_classes(dg_str *out, const dg_assessor *a, const dg_assessment *
     for (int64_t c = 0; c < r->classes; c++) {
         if (!r->class_images[c]) continue;
         dg_str_puts(out, "<tr><td>");
-        escape(out, a->classes.names[c]);
+        dg_page_text(out, a->classes.names[c]);
         dg_str_printf(out, "</td><td>%lld</td><td>%.2f %%</td></tr>\n", (long long)r->class_images[c],
                       100 * (double)r->class_hits[c] / (double)r->class_images[c]);
     }
     dg_str_puts(out, "</table>\n");
 }
 
-static const char head[] =
-    "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" "
-    "content=\"width=device-width\">\n"
-    "<style>\nbody{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2em auto;padding:0 "
-    "1em;color:#222;background:#fff}\n"
-    "h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}table{border-collapse:collapse}th,td{text-align:"
-    "left;padding:2px 1.2em 2px 0}\n"
-    ".worst{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:1em}figure{margin:0}"
-    "figcaption{font-size:12px}\n"
-    "small{color:#666;overflow-wrap:anywhere}\n</style>\n<title>Evaluation</title>\n<h1>Evaluation</h1>\n";
-
 dg_status dg_assess_page(const char *path, const dg_assessor *a, const dg_source *source,
                          const dg_assessment *x, int64_t worst, dg_error *err)
 {
     dg_str out = {0};
-    dg_str_puts(&out, head);
+    dg_page_begin(&out, "Evaluation", NULL);
     put_numbers(&out, source, x);
     dg_status s = put_worst(&out, a, source, x, worst, err);
     if (s == DG_OK) s = put_confusions(&out, a, x, err);
     put_classes(&out, a, x);
-    dg_str_puts(&out, "</html>\n");
+    dg_page_end(&out);
     if (s == DG_OK) s = dg_str_check(&out, err);
     if (s == DG_OK) s = dg_file_write_atomic(path, out.text, out.length, err);
     dg_str_free(&out);
