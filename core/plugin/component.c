@@ -6,7 +6,7 @@
 #include "digpt/loss.h"
 #include "digpt/model.h"
 
-/* The four interfaces differ only in what create is told. */
+/* The interfaces differ only in what create is told. */
 static dg_status call_create(const dg_component_ref *ref, const dg_params *params, const dg_host *host,
                              const void *env, void **self, dg_error *err)
 {
@@ -17,6 +17,8 @@ static dg_status call_create(const dg_component_ref *ref, const dg_params *param
         return ((const dg_model_interface *)table)->create(host, params, env, self, err);
     if (!strcmp(ref->interface, DG_LOSS_INTERFACE))
         return ((const dg_loss_interface *)table)->create(host, params, self, err);
+    if (!strcmp(ref->interface, DG_COLLECTIVE_INTERFACE))
+        return ((const dg_collective_interface *)table)->create(host, params, self, err);
     return ((const dg_backend_interface *)table)->create(host, params, self, err);
 }
 
@@ -29,6 +31,8 @@ static void call_destroy(const dg_component_ref *ref, void *self)
         ((const dg_model_interface *)table)->destroy(self);
     else if (!strcmp(ref->interface, DG_LOSS_INTERFACE))
         ((const dg_loss_interface *)table)->destroy(self);
+    else if (!strcmp(ref->interface, DG_COLLECTIVE_INTERFACE))
+        ((const dg_collective_interface *)table)->destroy(self);
     else
         ((const dg_backend_interface *)table)->destroy(self);
 }

@@ -21,6 +21,7 @@ static const dg_interface interfaces[] = {
     {DG_MODEL_INTERFACE, "model", "models", LEAST(dg_model_interface, encode)},
     {DG_LOSS_INTERFACE, "loss", "losses", LEAST(dg_loss_interface, build)},
     {DG_BACKEND_INTERFACE, "backend", "backends", LEAST(dg_backend_interface, times)},
+    {DG_COLLECTIVE_INTERFACE, "collective", "collectives", LEAST(dg_collective_interface, join)},
 };
 
 #define NEED(KIND, FUNCTION)                                                                                 \
@@ -38,7 +39,8 @@ static const dg_need needs[] = {
     NEED(backend, store_create), NEED(backend, store_destroy), NEED(backend, store_add),
     NEED(backend, store_write),  NEED(backend, store_read),    NEED(backend, compile),
     NEED(backend, release),      NEED(backend, run),           NEED(backend, profile),
-    NEED(backend, times),
+    NEED(backend, times),        NEED(collective, create),     NEED(collective, destroy),
+    NEED(collective, describe),  NEED(collective, launched),   NEED(collective, join),
 };
 
 size_t dg_interface_count(void)

@@ -84,8 +84,11 @@ static bool add_leaves(const dg_step *step, const dg_program *p, size_t n_before
         if (!kept || find_entry(*e, n_before, leaf->name)) continue;
         if (!dg_grow(e, *n, room, sizeof **e)) return false;
         dg_tensor_entry *entry = &(*e)[(*n)++];
-        *entry = (dg_tensor_entry){
-            .name = leaf->name, .type = p->values[leaf->value].type, .is_model = is_model};
+        *entry = (dg_tensor_entry){.name = leaf->name,
+                                   .type = dg_step_whole_type(step, p, leaf),
+                                   .stored = p->values[leaf->value].type,
+                                   .is_model = is_model};
+        if (leaf->per == DG_PER_RANK) entry->stored.dims[0] *= step->ranks;
         dg_value first = dg_graph_leaf(step->forward, leaf->name);
         const dg_leaf *made = dg_is_value(first) ? dg_graph_node(step->forward, first.node)->leaf : NULL;
         if (made) memcpy(entry->grid, made->grid, sizeof entry->grid);
@@ -230,6 +233,7 @@ static dg_status write_state(const char *path, const dg_progress *p, dg_error *e
     dg_row_text(&row, "precision", p->precision);
     dg_row_text(&row, "plugins", p->plugins);
     dg_row_text(&row, "weights", p->weights);
+    dg_row_int(&row, "ranks", p->ranks);
     dg_row_number(&row, "seconds", p->seconds);
     dg_row_int(&row, "window", p->window);
     dg_row_number(&row, "window_loss", p->window_loss);
@@ -373,6 +377,8 @@ static dg_status parse_state(const dg_json *root, const char *where, dg_progress
     DG_TRY(dg_json_need_text(root, "recipe", where, &recipe, err));
     if (p->step < 0 || metrics < 0 || timings < 0 || p->window < 0)
         return dg_fail(err, DG_ERR_FORMAT, "'%s' has a negative step or length", where);
+    const dg_json *ranks = dg_json_get(root, "ranks"); /* checkpoints of early versions have none */
+    p->ranks = ranks && ranks->type == DG_JSON_INT ? ranks->v.integer : 0;
     p->metrics_length = (uint64_t)metrics;
     p->timings_length = (uint64_t)timings;
     p->recipe = dg_strdup(recipe);
@@ -483,7 +489,7 @@ static dg_status load_tensor(const dg_weights *w, const dg_state *state, const d
     if (found.dtype != e->type.dtype || !dg_same_dims(&found, &e->type))
         return dg_fail(err, DG_ERR_MISMATCH, "'%s' is %s in the checkpoint and %s in the recipe", name,
                        dg_type_text(&found, a, sizeof a), dg_type_text(&e->type, b, sizeof b));
-    DG_TRY(state->backend->store_add(state->store, store, &e->type, err));
+    DG_TRY(state->backend->store_add(state->store, store, &e->stored, err));
     return state->backend->store_write(state->store, store, t->data, 0, t->bytes, err);
 }
 

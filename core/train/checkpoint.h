@@ -23,6 +23,7 @@ typedef struct dg_progress {
     char *precision;         /* "f32", "bf16" */
     char *plugins;           /* id and version of each component's plugin */
     char *weights;           /* fingerprint of weights that are not the model's own, hexadecimal */
+    int64_t ranks;           /* that shared each batch; 0: not known */
     double seconds;          /* of training so far */
     int64_t window;          /* steps since the last logged one, and the sums over them: */
     double window_loss, window_norm, window_parts[DG_MAX_PREDICTIONS];
@@ -34,7 +35,8 @@ void dg_progress_free(dg_progress *p);
  * FROZEN ones. A moving average goes with its parameter. */
 typedef struct dg_tensor_entry {
     const char *name; /* lives as long as the programs */
-    dg_type type;
+    dg_type type;   /* in the file, whatever ranks share */
+    dg_type stored; /* in the store: the same, or a vector with zeros at its end (dg_step_whole_type) */
     bool is_model;
     const char *average; /* of a parameter: the name of its moving average; NULL: it has none */
     int64_t grid[2]; /* as dg_leaf's; said in the file, as "grid.NAME" */

@@ -27,13 +27,14 @@ dg_status dg_rundir_path(const dg_recipe *recipe, const char *dir, char *out, si
 
 dg_status dg_rundir_lock(const char *dir, int *lock, dg_error *err)
 {
-    DG_TRY(dg_dir_make(dir, err));
+    dg_error why = DG_ERROR_INIT;
     char *path = dg_path_join(dir, "lock");
     if (!path) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
-    dg_status s = DG_OK;
-    *lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (*lock < 0)
-        s = dg_fail(err, DG_ERR_IO, "cannot open '%s': %s", path, strerror(errno));
+    dg_status s = dg_dir_make(dir, &why);
+    *lock = s == DG_OK ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666) : -1;
+    if (s == DG_OK && *lock < 0) s = dg_fail(&why, DG_ERR_IO, "cannot open '%s': %s", path, strerror(errno));
+    if (s != DG_OK)
+        s = dg_fail(err, s, "%s. The run's folder is --dir, or else output/name of the recipe", why.message);
     else if (flock(*lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) /* some file systems have none */
         s = dg_fail(err, DG_ERR_INVALID,
                     "another process is training in '%s'; wait for it, or take another folder with --dir or "
@@ -121,7 +122,11 @@ dg_status dg_rundir_weights(const char *dir, bool best, char **path, dg_error *e
     DG_TRY(dg_checkpoint_latest(dir, &newest, &progress, err));
     dg_progress_free(&progress);
     if (!newest) return DG_OK;
-    *path = dg_path_join(newest, "model.safetensors");
+    *path = dg_path_join(newest, "average.safetensors");
+    if (*path && !dg_path_is_file(*path)) {
+        dg_free(*path);
+        *path = dg_path_join(newest, "model.safetensors");
+    }
     dg_free(newest);
     return *path ? DG_OK : dg_fail(err, DG_ERR_NOMEM, "out of memory");
 }
@@ -178,6 +183,7 @@ static bool harmless(const char *key)
                                        "train.checkpoint_every",
                                        "train.keep_last",
                                        "train.keep_every",
+                                       "train.pictures",
                                        "backend.threads",
                                        "backend.cache",
                                        "backend.trial"};

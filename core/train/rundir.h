@@ -21,7 +21,7 @@ dg_status dg_rundir_describe(const char *dir, const dg_parts *parts, const dg_ru
                              const dg_source *source, const char *command, dg_error *err);
 
 /* The weights of a run: RUN/best.safetensors if there is one and `best` is asked for, else the newest
- * checkpoint's model.safetensors. *path NULL when it has neither; dg_free it. */
+ * checkpoint's average.safetensors or model.safetensors. *path NULL when it has neither; dg_free it. */
 dg_status dg_rundir_weights(const char *dir, bool best, char **path, dg_error *err);
 
 /* Compares what a checkpoint was made with and what this run would use. DG_ERR_MISMATCH lists every

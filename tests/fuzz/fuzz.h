@@ -57,4 +57,30 @@ static DG_UNUSED int fuzz_file(const uint8_t *data, size_t size, char path[64])
     return fd;
 }
 
+static char fuzz_folder_path[64];
+
+static void fuzz_remove_folder(void)
+{
+    dg_dir_remove(fuzz_folder_path, NULL);
+}
+
+/* A folder of the process, in memory where there is one: syncs cost nothing there. */
+static DG_UNUSED const char *fuzz_folder(void)
+{
+    if (!fuzz_folder_path[0]) {
+        snprintf(fuzz_folder_path, sizeof fuzz_folder_path, "%s/digpt-fuzz-XXXXXX",
+                 dg_path_is_dir("/dev/shm") ? "/dev/shm" : "/tmp");
+        FUZZ_CHECK(mkdtemp(fuzz_folder_path));
+        atexit(fuzz_remove_folder);
+    }
+    return fuzz_folder_path;
+}
+
+static DG_UNUSED void fuzz_put(const char *path, const void *bytes, size_t size)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    FUZZ_CHECK(fd >= 0 && dg_fd_write_all(fd, bytes, size, path, NULL) == DG_OK);
+    close(fd);
+}
+
 #endif

@@ -1,5 +1,5 @@
-/* fuzz_image.c - JPEG and PNG: the size in the header, and the pixels; of a PNG once as it is, and once with
- * the chunks' checksums put right, since few changes would get past them. */
+/* fuzz_image.c - JPEG and PNG: the size in the header, the pixels, and a part of them scaled down; of a PNG
+ * once as it is, and once with the chunks' checksums put right, since few changes would get past them. */
 #include "fuzz.h"
 
 #include <zlib.h>
@@ -7,6 +7,44 @@
 #include "data/image.h"
 
 enum { MOST_PIXELS = 1 << 18 };
+
+/* Every pixel is set: for the memory sanitizer. */
+static void read_pixels(const dg_image *image)
+{
+    uint32_t sum = 0;
+    for (size_t i = 0; i < (size_t)image->width * (size_t)image->height * 3; i++) sum += image->pixels[i];
+    FUZZ_CHECK(sum <= 3u * 255u * MOST_PIXELS);
+}
+
+/* A rectangle of the picture, and a smaller size, from the last bytes of the file. */
+static void choose(void *user, int32_t height, int32_t width, dg_image_want *want)
+{
+    const uint8_t *draw = user;
+    want->top = draw[0] % height;
+    want->left = draw[1] % width;
+    want->height = 1 + draw[2] % (height - want->top);
+    want->width = 1 + draw[3] % (width - want->left);
+    want->to_height = 1 + draw[4] % 64;
+    want->to_width = 1 + draw[5] % 64;
+}
+
+static void run_part(const uint8_t *data, size_t size)
+{
+    uint8_t draw[6] = {0};
+    dg_error err = DG_ERROR_INIT;
+    dg_image image = {0};
+    dg_image_part part = {.scale = 1};
+    if (size >= sizeof draw) memcpy(draw, data + size - sizeof draw, sizeof draw);
+    dg_status s = dg_image_decode_part(data, size, MOST_PIXELS, choose, draw, &image, &part, &err);
+    if (s == DG_OK) {
+        FUZZ_CHECK(image.width > 0 && image.height > 0 && part.top >= 0 && part.left >= 0);
+        FUZZ_CHECK(part.scale == 1 || part.scale == 2 || part.scale == 4 || part.scale == 8);
+        read_pixels(&image);
+    } else {
+        fuzz_check_failure(s, &err);
+    }
+    dg_image_free(&image);
+}
 
 static void run(const uint8_t *data, size_t size)
 {
@@ -24,14 +62,13 @@ static void run(const uint8_t *data, size_t size)
     if (s == DG_OK) {
         FUZZ_CHECK(sized && image.width == width && image.height == height);
         FUZZ_CHECK((int64_t)width * height <= MOST_PIXELS);
-        uint32_t sum = 0; /* every pixel is set: for the memory sanitizer */
-        for (size_t i = 0; i < (size_t)width * (size_t)height * 3; i++) sum += image.pixels[i];
-        FUZZ_CHECK(sum <= 3u * 255u * MOST_PIXELS);
+        read_pixels(&image);
     } else {
         fuzz_check_failure(s, &err);
         FUZZ_CHECK(image.width == 0 && image.height == 0);
     }
     dg_image_free(&image);
+    run_part(data, size);
 }
 
 static uint32_t big_endian(const uint8_t *p)

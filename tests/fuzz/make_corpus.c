@@ -2,11 +2,13 @@
  * that tests/data has already are copied. */
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <zlib.h>
 
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "data/image.h"
+#include "data/source.h"
 #include "data/tar_write.h"
 #include "io/safetensors.h"
 
@@ -84,6 +86,39 @@ static void texts(void)
     put_text("list", "numbers.txt", "\xef\xbb\xbf/abs/a.jpg\t0\r\nb.jpg\t17\tcaption\tmore\r\n");
 }
 
+static void runs(void)
+{
+    put_text(
+        "run", "state.json",
+        "{\"format\":1,\"step\":7,\"metrics_length\":120,\"timings_length\":0,\"backend\":\"b\",\"data\":"
+        "\"0f\",\"precision\":\"f32\",\"plugins\":\"p\",\"weights\":\"0\",\"seconds\":1.5,\"window\":1,"
+        "\"window_loss\":2.5,\"window_norm\":0,\"window_part_0\":1,\"window_part_1\":1,\"window_part_2\":0,"
+        "\"window_part_3\":0,\"window_part_4\":0,\"window_part_5\":0,\"window_part_6\":0,"
+        "\"window_part_7\":0,\"recipe\":\"name: x\\n\"}\n");
+    put_text("run", "metrics.jsonl",
+             "{\"step\":1,\"epoch\":0.1,\"loss\":2.5,\"lr\":1e-4}\n{\"step\":2,\"epoch\":0.2,\"loss\":null,"
+             "\"lr\":1e-4}\n{\"step\":2,\"val_top1\":0.5}\n{\"ste");
+    put_text("run", "run.json", "{\"digpt\":\"0.1.0\",\"seed\":3,\"machine\":\"m\",\"processors\":2}\n");
+    put_text("run", "classes.json", "[\"cat\",\"dog\",\"n01440764\"]\n");
+    put_text("run", "classes.txt", "cat\r\ndog\n\nfish\n");
+}
+
+/* The same bytes as a gzip file. */
+static void put_packed(const char *target, const char *name, const char *text)
+{
+    gzFile f = gzopen(place(target, name), "wb");
+    if (!f || gzputs(f, text) < 0 || gzclose(f) != Z_OK) exit(1);
+}
+
+static void vocabularies(void)
+{
+    static const char pairs[] = "#version: 0.2\nt h\nth e</w>\na n\nan d</w>\n\xc3\xa4 \xc3\xa4</w>\n";
+    put_text("text", "words.txt", "the\nand\ncat\nn01\n\xc3\xa4rger\n");
+    put_text("text", "pairs.txt", pairs);
+    put_packed("text", "pairs.gz", pairs);
+    put_text("text", "caption", "The cat's 2 d\xc3\xb6gs, and  I'll \xf0\x9f\x98\x80 don't they've!");
+}
+
 /* ---- pictures and tars */
 
 /* dg_free it. */
@@ -140,6 +175,18 @@ static void put_tar(const char *name, const member *members, size_t n)
     dg_free(bytes);
 }
 
+/* The index file of a tar that is there; its own name has a hash of the path in it. */
+static void put_index(const char *name)
+{
+    char path[4096];
+    const char *paths[] = {path};
+    dg_source *source;
+    dg_error err = DG_ERROR_INIT;
+    snprintf(path, sizeof path, "%s", place("tar", name));
+    need(dg_source_open_tar(paths, 1, place("index", ""), &source, &err), &err);
+    dg_source_close(source);
+}
+
 static void tars(void)
 {
     static const member classes[] = {{"cat/1.jpg", NULL}, {"cat/2.jpg", NULL}, {"dog/1.jpg", NULL}};
@@ -156,6 +203,9 @@ static void tars(void)
     put_tar("classes.tar", classes, 3);
     put_tar("groups.tar", groups, 5);
     put_tar("names.tar", names, 2);
+    put_index("classes.tar");
+    put_index("groups.tar");
+    put_index("names.tar");
 }
 
 /* ---- weights */
@@ -193,6 +243,8 @@ int main(int argc, char **argv)
     }
     root = argv[1];
     texts();
+    runs();
+    vocabularies();
     images();
     tars();
     weights();

@@ -238,6 +238,25 @@ static void a_broken_newest_checkpoint_is_passed_over_with_a_warning(void **stat
     check_passed_over("future", future_format, "format 99");
 }
 
+static void broken_checkpoints_alone_are_an_error_and_not_a_new_start(void **state)
+{
+    (void)state;
+    dg_run_result result;
+    dg_error err;
+    char folder[600];
+    must_train("all-broken", 0, "train.steps=4 train.checkpoint_every=2");
+    for (int64_t step = 2; step <= 4; step += 2) {
+        snprintf(folder, sizeof folder, "%s/checkpoints/step-%010lld", test_path("all-broken"),
+                 (long long)step);
+        cut_model(folder);
+    }
+    ASSERT_FAILS(train("all-broken", RESUME, "train.steps=4 train.checkpoint_every=2", &result, &err),
+                 DG_ERR_FORMAT, "every checkpoint in");
+    assert_non_null(strstr(err.message, "model.safetensors"));
+    assert_non_null(strstr(err.message, "Move the folder away to begin anew"));
+    assert_true(has_checkpoint("all-broken", 4));
+}
+
 /* ---- writes that fail */
 
 /* A write of step 2 that fails leaves step 1 as the newest, whole, and nothing half-written. */
@@ -325,6 +344,7 @@ int main(void)
         cmocka_unit_test(accumulators_are_not_saved_and_moments_are),
         cmocka_unit_test(a_tensor_of_another_shape_is_named),
         cmocka_unit_test(a_broken_newest_checkpoint_is_passed_over_with_a_warning),
+        cmocka_unit_test(broken_checkpoints_alone_are_an_error_and_not_a_new_start),
         cmocka_unit_test(a_full_disk_leaves_earlier_checkpoints),
         cmocka_unit_test(a_folder_that_takes_nothing_leaves_earlier_checkpoints),
         cmocka_unit_test(weights_that_are_not_finite_are_not_saved),
