@@ -4,23 +4,9 @@
 #include "base/file.h"
 #include "data/text.h"
 #include "train/captions.h"
-#include "train/checkpoint.h"
 #include "train/dataset.h"
+#include "train/rundir.h"
 #include "train/zeroshot.h"
-
-/* The run's newest checkpoint's model file; dg_free it. */
-static dg_status model_file(const char *dir, char **out, dg_error *err)
-{
-    char *checkpoint = NULL;
-    dg_progress progress;
-    *out = NULL;
-    DG_TRY(dg_checkpoint_latest(dir, &checkpoint, &progress, err));
-    dg_progress_free(&progress);
-    if (!checkpoint) return dg_fail(err, DG_ERR_NOT_FOUND, "'%s' holds no checkpoint", dir);
-    *out = dg_path_join(checkpoint, "model.safetensors");
-    dg_free(checkpoint);
-    return *out ? DG_OK : dg_fail(err, DG_ERR_NOMEM, "out of memory");
-}
 
 static dg_status classify(const cli_recipe *r, const char *dir, const char *const *templates, size_t n,
                           dg_zeroshot_result *result, dg_error *err)
@@ -30,7 +16,8 @@ static dg_status classify(const cli_recipe *r, const char *dir, const char *cons
     dg_source *training = NULL, *source = NULL;
     dg_vocabulary *words = NULL;
     char *weights = NULL;
-    dg_status s = model_file(dir, &weights, err);
+    dg_status s = dg_rundir_weights(dir, false, &weights, err);
+    if (s == DG_OK && !weights) s = dg_fail(err, DG_ERR_NOT_FOUND, "'%s' holds no checkpoint", dir);
     if (s == DG_OK) s = dg_parts_open(r->recipe, r->plugins.registry, true, &parts, err);
     if (s == DG_OK) s = dg_dataset_open(r->recipe, NULL, &training, err);
     if (s == DG_OK) s = dg_dataset_open_validation(r->recipe, NULL, training, &source, err);

@@ -1,26 +1,10 @@
-/* text.c - see text.h: a hash table of words. */
-#include "text.h"
+/* text.c - see text.h: the table of words, captions in, ids out. */
+#include "text_parts.h"
 
 #include <stdlib.h>
+#include <string.h>
 
-#include "base/file.h"
-#include "base/mem.h"
-#include "base/str.h"
-
-enum { MOST_BYTES = 64 << 20, MOST_WORDS = 1 << 24, FIRST_SLOTS = 1024 };
-
-typedef struct entry {
-    const char *word; /* in the arena */
-    uint64_t count;
-} entry;
-
-struct dg_vocabulary {
-    dg_arena arena;
-    entry *entries; /* [n] after choosing: word of id 1 + i */
-    size_t n, capacity;
-    int32_t *slots; /* [n_slots] 1 + index of an entry; 0: empty. n_slots is a power of two above 2 n */
-    size_t n_slots;
-};
+enum { MOST_WORDS = 1 << 24, FIRST_SLOTS = 1024 };
 
 /* ---- words */
 
@@ -29,9 +13,7 @@ static bool is_letter(unsigned char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c > 127;
 }
 
-/* Reads the next word at *text into out and moves *text behind it; its length, DG_TEXT_LONGEST + 1 if it is
- * longer than a word may be, 0 at the end. */
-static size_t next_word(const char **text, char out[DG_TEXT_LONGEST + 1])
+size_t dg_text_word(const char **text, char out[DG_TEXT_LONGEST + 1])
 {
     const char *p = *text;
     size_t n = 0;
@@ -68,8 +50,18 @@ static dg_status rehash(dg_vocabulary *v, size_t n_slots, dg_error *err)
     return DG_OK;
 }
 
-/* The entry of a word, made if there is none. */
-static dg_status entry_of(dg_vocabulary *v, const char *word, entry **out, dg_error *err)
+dg_status dg_text_clear(dg_vocabulary *v, dg_error *err)
+{
+    v->n = 0;
+    return rehash(v, FIRST_SLOTS, err);
+}
+
+int32_t dg_text_find(const dg_vocabulary *v, const char *word)
+{
+    return v->slots[slot_of(v, word)] - 1;
+}
+
+dg_status dg_text_entry_of(dg_vocabulary *v, const char *word, dg_text_entry **out, dg_error *err)
 {
     size_t slot = slot_of(v, word);
     if (!v->slots[slot]) {
@@ -78,7 +70,7 @@ static dg_status entry_of(dg_vocabulary *v, const char *word, entry **out, dg_er
         char *copy = dg_arena_strdup(&v->arena, word);
         if (!copy || !dg_grow(&v->entries, v->n, &v->capacity, sizeof *v->entries))
             return dg_fail(err, DG_ERR_NOMEM, "no memory for a vocabulary of %zu words", v->n);
-        v->entries[v->n++] = (entry){copy, 0};
+        v->entries[v->n++] = (dg_text_entry){copy, 0};
         v->slots[slot] = (int32_t)v->n;
         if (2 * v->n >= v->n_slots) DG_TRY(rehash(v, 2 * v->n_slots, err));
         slot = slot_of(v, word);
@@ -87,10 +79,11 @@ static dg_status entry_of(dg_vocabulary *v, const char *word, entry **out, dg_er
     return DG_OK;
 }
 
-dg_status dg_vocabulary_create(dg_vocabulary **out, dg_error *err)
+dg_status dg_vocabulary_create(dg_text_kind kind, dg_vocabulary **out, dg_error *err)
 {
     dg_vocabulary *v = dg_calloc(1, sizeof *v);
     if (!v) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
+    v->kind = kind;
     dg_status s = rehash(v, FIRST_SLOTS, err);
     if (s == DG_OK)
         *out = v;
@@ -105,26 +98,42 @@ void dg_vocabulary_free(dg_vocabulary *v)
     dg_arena_free(&v->arena);
     dg_free(v->entries);
     dg_free(v->slots);
+    dg_free(v->pairs);
     dg_free(v);
 }
 
 /* ---- from captions */
 
+static dg_status count(dg_vocabulary *v, const char *word, dg_error *err)
+{
+    dg_text_entry *e;
+    DG_TRY(dg_text_entry_of(v, word, &e, err));
+    e->count++;
+    return DG_OK;
+}
+
+static dg_status count_pieces(dg_vocabulary *v, const char *caption, dg_error *err)
+{
+    char piece[DG_TEXT_PIECE + 1], *normal = dg_text_normal(caption);
+    if (!normal) return dg_fail(err, DG_ERR_NOMEM, "no memory for a caption");
+    dg_status s = DG_OK;
+    for (const char *p = normal; s == DG_OK && dg_text_piece(&p, piece) > 0;) s = count(v, piece, err);
+    dg_text_free_normal(normal, caption);
+    return s;
+}
+
 dg_status dg_vocabulary_add(dg_vocabulary *v, const char *caption, dg_error *err)
 {
     char word[DG_TEXT_LONGEST + 1];
-    entry *e;
-    for (size_t n; (n = next_word(&caption, word)) > 0;) {
-        if (n > DG_TEXT_LONGEST) continue;
-        DG_TRY(entry_of(v, word, &e, err));
-        e->count++;
-    }
+    if (v->kind == DG_TEXT_PAIRS) return count_pieces(v, caption, err);
+    for (size_t n; (n = dg_text_word(&caption, word)) > 0;)
+        if (n <= DG_TEXT_LONGEST) DG_TRY(count(v, word, err));
     return DG_OK;
 }
 
 static int by_count(const void *x, const void *y)
 {
-    const entry *a = x, *b = y;
+    const dg_text_entry *a = x, *b = y;
     if (a->count != b->count) return a->count < b->count ? 1 : -1;
     return strcmp(a->word, b->word);
 }
@@ -132,6 +141,7 @@ static int by_count(const void *x, const void *y)
 dg_status dg_vocabulary_choose(dg_vocabulary *v, int64_t most_ids, int64_t least, dg_error *err)
 {
     size_t kept = 0;
+    if (v->kind == DG_TEXT_PAIRS) return dg_text_learn(v, most_ids, least, err);
     if (v->n) qsort(v->entries, v->n, sizeof *v->entries, by_count);
     while (kept < v->n && (int64_t)kept < most_ids - DG_TEXT_SPECIAL &&
            v->entries[kept].count >= (uint64_t)least)
@@ -147,88 +157,63 @@ dg_status dg_vocabulary_choose(dg_vocabulary *v, int64_t most_ids, int64_t least
     return rehash(v, v->n_slots, err);
 }
 
-/* ---- files */
-
-/* Takes over the lines of `text`, which it cuts up. */
-static dg_status add_lines(dg_vocabulary *v, const char *path, char *text, size_t size, dg_error *err)
-{
-    int64_t line = 0;
-    for (char *p = text, *end = text + size; p < end;) {
-        char word[DG_TEXT_LONGEST + 1];
-        char *stop = memchr(p, '\n', (size_t)(end - p));
-        if (!stop) stop = end; /* the file is NUL-terminated there */
-        size_t length = (size_t)(stop - p);
-        *stop = 0;
-        line++;
-        const char *rest = p;
-        size_t n = next_word(&rest, word);
-        if (n == 0 || n > DG_TEXT_LONGEST || n != length || strcmp(word, p) != 0)
-            return dg_fail(
-                err, DG_ERR_FORMAT,
-                "%s:%lld: '%.70s' is no word: a line holds one word of at most %d small letters and digits",
-                path, (long long)line, p, DG_TEXT_LONGEST);
-        entry *e;
-        DG_TRY(entry_of(v, word, &e, err));
-        if (e->count++)
-            return dg_fail(err, DG_ERR_FORMAT, "%s:%lld: the word '%s' is there twice", path, (long long)line,
-                           p);
-        p = stop + 1;
-    }
-    if (v->n == 0) return dg_fail(err, DG_ERR_FORMAT, "%s: the vocabulary is empty", path);
-    return DG_OK;
-}
-
-dg_status dg_vocabulary_load(const char *path, dg_vocabulary **out, dg_error *err)
-{
-    dg_vocabulary *v = NULL;
-    char *text = NULL;
-    size_t size;
-    DG_TRY(dg_file_read(path, MOST_BYTES, &text, &size, err));
-    dg_status s = dg_vocabulary_create(&v, err);
-    if (s == DG_OK) s = add_lines(v, path, text, size, err);
-    dg_free(text);
-    if (s == DG_OK)
-        *out = v;
-    else
-        dg_vocabulary_free(v);
-    return s;
-}
-
-dg_status dg_vocabulary_save(const dg_vocabulary *v, const char *path, dg_error *err)
-{
-    dg_str text = {0};
-    for (size_t i = 0; i < v->n; i++) {
-        dg_str_puts(&text, v->entries[i].word);
-        dg_str_puts(&text, "\n");
-    }
-    dg_status s = dg_str_check(&text, err);
-    if (s == DG_OK) s = dg_file_write_atomic(path, text.text ? text.text : "", text.length, err);
-    dg_str_free(&text);
-    return s;
-}
-
 /* ---- ids */
+
+dg_text_kind dg_vocabulary_kind(const dg_vocabulary *v)
+{
+    return v->kind;
+}
 
 int64_t dg_vocabulary_size(const dg_vocabulary *v)
 {
-    return (int64_t)v->n + DG_TEXT_SPECIAL;
+    return (int64_t)v->n + (v->kind == DG_TEXT_PAIRS ? 2 : DG_TEXT_SPECIAL);
 }
 
 const char *dg_vocabulary_word(const dg_vocabulary *v, int32_t id)
 {
-    return id > 0 && (size_t)id <= v->n ? v->entries[id - 1].word : NULL;
+    int32_t i = v->kind == DG_TEXT_PAIRS ? id : id - 1;
+    return i >= 0 && (size_t)i < v->n ? v->entries[i].word : NULL;
 }
 
-void dg_vocabulary_encode(const dg_vocabulary *v, const char *caption, int32_t *ids, int64_t length)
+/* From ids[at] on, before ids[length - 1]; the place behind the last. */
+static int64_t put_words(const dg_vocabulary *v, const char *caption, int32_t *ids, int64_t at,
+                         int64_t length)
 {
-    const int32_t unknown = (int32_t)v->n + 1, start = unknown + 1, end = unknown + 2;
     char word[DG_TEXT_LONGEST + 1];
-    int64_t at = 0;
-    ids[at++] = start;
-    for (size_t n; at < length - 1 && (n = next_word(&caption, word)) > 0;) {
-        int32_t id = n > DG_TEXT_LONGEST ? 0 : v->slots[slot_of(v, word)];
-        ids[at++] = id ? id : unknown;
+    for (size_t n; at < length - 1 && (n = dg_text_word(&caption, word)) > 0;) {
+        int32_t i = n > DG_TEXT_LONGEST ? -1 : dg_text_find(v, word);
+        ids[at++] = i >= 0 ? 1 + i : (int32_t)v->n + 1;
+    }
+    return at;
+}
+
+static int64_t put_pieces(const dg_vocabulary *v, const char *caption, int32_t *ids, int64_t at,
+                          int64_t length)
+{
+    char piece[DG_TEXT_PIECE + 1];
+    int32_t joined[DG_TEXT_PIECE];
+    for (size_t n; at < length - 1 && (n = dg_text_piece(&caption, piece)) > 0;) {
+        int64_t m = dg_text_join(v, piece, n, joined);
+        for (int64_t i = 0; i < m && at < length - 1; i++) ids[at++] = joined[i];
+    }
+    return at;
+}
+
+dg_status dg_vocabulary_encode(const dg_vocabulary *v, const char *caption, int32_t *ids, int64_t length,
+                               dg_error *err)
+{
+    const int32_t end = (int32_t)dg_vocabulary_size(v) - 1;
+    int64_t at = 1;
+    ids[0] = end - 1;
+    if (v->kind == DG_TEXT_PAIRS) {
+        char *normal = dg_text_normal(caption);
+        if (!normal) return dg_fail(err, DG_ERR_NOMEM, "no memory for a caption");
+        at = put_pieces(v, normal, ids, at, length);
+        dg_text_free_normal(normal, caption);
+    } else {
+        at = put_words(v, caption, ids, at, length);
     }
     ids[at++] = end;
     while (at < length) ids[at++] = DG_TEXT_PAD;
+    return DG_OK;
 }

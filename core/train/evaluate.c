@@ -6,15 +6,44 @@
 #include "base/mem.h"
 #include "train/dataset.h"
 
-dg_status dg_evaluator_open(const dg_parts *parts, const dg_classify_spec *spec, int64_t batch,
-                            dg_dtype compute, const dg_state *state, dg_evaluator *e, dg_error *err)
+/* A parameter becomes the leaf of its moving average. */
+static bool averaged(void *user, dg_graph *to, const dg_graph *from, int32_t index, const dg_value *in,
+                     dg_value *y)
+{
+    (void)user, (void)in;
+    const dg_leaf *leaf = dg_graph_node(from, index)->leaf;
+    char name[700];
+    if (!leaf || leaf->kind != DG_LEAF_PARAM) return false;
+    dg_leaf mean = *leaf;
+    snprintf(name, sizeof name, "%s.%s", DG_AVERAGE, leaf->name);
+    mean.name = name;
+    *y = to->api->leaf(to, &mean);
+    return true;
+}
+
+/* The graph of logits, of the parameters or of their averages. */
+static dg_status build(const dg_parts *parts, const dg_classify_spec *spec, int64_t batch, bool average,
+                       dg_graph **out, dg_error *err)
 {
     dg_step names = {0};
+    dg_graph *g = NULL;
+    DG_TRY(dg_classify_forward(parts, spec, batch, 0, &g, &names, err));
+    *out = g;
+    if (!average) return DG_OK;
+    dg_status s = dg_rewrite(g, averaged, NULL, out, err);
+    dg_graph_destroy(g);
+    return s;
+}
+
+dg_status dg_evaluator_open(const dg_parts *parts, const dg_classify_spec *spec, int64_t batch,
+                            dg_dtype compute, bool average, const dg_state *state, dg_evaluator *e,
+                            dg_error *err)
+{
     dg_graph *g = NULL;
     e->parts = parts;
     e->batch = batch;
     e->classes = spec->classes;
-    DG_TRY(dg_classify_forward(parts, spec, batch, false, &g, &names, err));
+    DG_TRY(build(parts, spec, batch, average, &g, err));
     dg_status s = dg_pass_precision(g, compute, &e->graph, err);
     dg_graph_destroy(g);
     if (s == DG_OK) s = dg_finish_program(e->graph, parts, "evaluate", false, &e->program, err);
@@ -41,6 +70,8 @@ dg_loader_config dg_evaluation_config(const dg_parts *parts, int64_t batch)
     dg_loader_config c = dg_dataset_config(parts, 0, -1);
     c.batch = (int32_t)batch;
     c.shuffle = c.drop_last = false;
+    c.limit = 0; /* of the training data */
+    c.captions = false;
     c.augment = DG_AUGMENT_CENTRE;
     c.fraction = dg_recipe_float(parts->recipe, "data.eval_crop");
     c.second_height = c.second_width = 0;
@@ -117,8 +148,22 @@ static dg_status one_pass(dg_evaluator *e, dg_loader *loader, int64_t batches, d
     return DG_OK;
 }
 
+/* What all ranks have counted. */
+static dg_status add_up(dg_ranks *ranks, dg_status mine, dg_eval_result *r, dg_error *err)
+{
+    double sums[] = {r->top1, r->top5, r->loss};
+    DG_TRY(dg_ranks_sum(ranks, mine, &r->images, 1, DG_SUM_I64, err));
+    DG_TRY(dg_ranks_sum(ranks, DG_OK, sums, 3, DG_SUM_F64, err));
+    DG_TRY(dg_ranks_sum(ranks, DG_OK, r->class_images, (uint64_t)r->classes, DG_SUM_I64, err));
+    DG_TRY(dg_ranks_sum(ranks, DG_OK, r->class_hits, (uint64_t)r->classes, DG_SUM_I64, err));
+    r->top1 = sums[0];
+    r->top5 = sums[1];
+    r->loss = sums[2];
+    return DG_OK;
+}
+
 dg_status dg_evaluate(dg_evaluator *e, const dg_source *source, const dg_loader_config *config,
-                      dg_eval_sink sink, void *user, dg_eval_result *out, dg_error *err)
+                      dg_ranks *ranks, dg_eval_sink sink, void *user, dg_eval_result *out, dg_error *err)
 {
     dg_loader *loader = NULL;
     memset(out, 0, sizeof *out);
@@ -129,6 +174,7 @@ dg_status dg_evaluate(dg_evaluator *e, const dg_source *source, const dg_loader_
                                                        : dg_fail(err, DG_ERR_NOMEM, "out of memory");
     if (s == DG_OK) s = one_pass(e, loader, dg_loader_steps_per_epoch(loader), sink, user, out, err);
     dg_loader_close(loader);
+    if (ranks) s = add_up(ranks, s, out, err);
     if (s == DG_OK && out->images == 0) s = dg_fail(err, DG_ERR_INVALID, "there is no image to evaluate on");
     if (s != DG_OK) {
         dg_eval_result_free(out);

@@ -21,41 +21,72 @@ uint64_t dg_token_cache_bytes(const dg_tokenizer_info *t, int64_t images, int64_
     return (uint64_t)images * (uint64_t)views * (uint64_t)dg_token_count(t) * token;
 }
 
+int64_t dg_token_cache_images(const dg_recipe *recipe, int64_t count)
+{
+    int64_t limit = dg_recipe_int(recipe, "data.limit");
+    return limit > 0 && limit < count ? limit : count;
+}
+
+/* Keys of `data` that tokens do not depend on, or that put_size says. All others count, those of later
+ * versions too. */
+static bool is_harmless(const char *line, size_t length)
+{
+    static const char *const keys[] = {"val_path",
+                                       "batch",
+                                       "shuffle",
+                                       "workers",
+                                       "prefetch",
+                                       "eval_crop",
+                                       "caption_length",
+                                       "vocabulary",
+                                       "image_size",
+                                       "synthetic_size",
+                                       "vocabulary_kind",
+                                       "vocabulary_size",
+                                       "synthetic_val_images"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        if (strlen(keys[i]) == length && memcmp(line, keys[i], length) == 0) return true;
+    return false;
+}
+
+/* One number stands for both. */
+static void put_size(const dg_recipe *recipe, const char *key, dg_str *out)
+{
+    int64_t h, w;
+    dg_recipe_size(recipe, key, &h, &w);
+    dg_str_printf(out, "%s: [%lld, %lld]\n", key, (long long)h, (long long)w);
+}
+
+/* The lines "  key: value" below "section:" of the printed recipe. */
+static void put_section(const char *recipe, const char *section, dg_str *out)
+{
+    char head[32];
+    snprintf(head, sizeof head, "\n%s:\n", section);
+    const char *p = strstr(recipe, head);
+    for (p = p ? p + strlen(head) : ""; p[0] == ' '; p += strcspn(p, "\n") + 1) {
+        const char *key = p + strspn(p, " ");
+        if (is_harmless(key, strcspn(key, ":"))) continue;
+        dg_str_printf(out, "%s.%.*s\n", section, (int)strcspn(key, "\n"), key);
+    }
+}
+
 char *dg_token_cache_key(const dg_recipe *recipe)
 {
-    static const char *const keys[] = {"seed",
-                                       "data.source",
-                                       "data.path",
-                                       "data.image_size",
-                                       "data.views",
-                                       "data.limit",
-                                       "data.crop_scale",
-                                       "data.crop_ratio",
-                                       "data.flip",
-                                       "data.decode",
-                                       "data.on_bad_image",
-                                       "data.synthetic_images",
-                                       "data.synthetic_classes",
-                                       "data.synthetic_size"};
-    dg_str out = {0};
-    const dg_params *params;
-    const char *name = dg_recipe_component(recipe, "tokenizer", &params);
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-        dg_str_printf(&out, "%s: ", keys[i]);
-        dg_param_write(dg_recipe_get(recipe, keys[i]), &out);
-        dg_str_puts(&out, "\n");
+    dg_str out = {0}, printed = {0};
+    dg_recipe_print(recipe, false, &printed);
+    dg_str_printf(&out, "seed: %lld\n", (long long)dg_recipe_int(recipe, "seed"));
+    put_size(recipe, "data.image_size", &out);
+    put_size(recipe, "data.synthetic_size", &out);
+    if (printed.text) {
+        put_section(printed.text, "data", &out);
+        put_section(printed.text, "tokenizer", &out);
     }
-    dg_str_printf(&out, "tokenizer: %s\n", name ? name : "none");
-    for (uint32_t i = 0; params && i < params->count; i++) {
-        dg_param_write(&params->values[i], &out);
-        dg_str_puts(&out, "\n");
-    }
-    if (out.failed) dg_str_free(&out);
+    if (printed.failed || out.failed) dg_str_free(&out);
+    dg_str_free(&printed);
     return out.text;
 }
 
-/* The first line in which two keys differ. */
-static void first_difference(const char *then, const char *now, char *out, size_t size)
+void dg_token_cache_difference(const char *then, const char *now, char *out, size_t size)
 {
     while (*then || *now) {
         size_t a = strcspn(then, "\n"), b = strcspn(now, "\n");
@@ -102,10 +133,11 @@ static dg_status read_header(const char *path, const dg_recipe *recipe, dg_token
         if (!now) {
             s = dg_fail(err, DG_ERR_NOMEM, "out of memory");
         } else if (strcmp(now, key) != 0) {
-            first_difference(key, now, difference, sizeof difference);
-            s = dg_fail(err, DG_ERR_MISMATCH,
-                        "'%s' was made for another recipe: %s. Make one with `digpt tokenize`", path,
-                        difference);
+            dg_token_cache_difference(key, now, difference, sizeof difference);
+            s = dg_fail(
+                err, DG_ERR_MISMATCH,
+                "'%s' was made for another recipe: %s. Make one for this recipe with `digpt tokenize`", path,
+                difference);
         }
         dg_free(now);
     }
@@ -120,7 +152,12 @@ static dg_status open_shard(const char *dir, size_t i, dg_token_cache *c, dg_err
                        ? c->images - (int64_t)i * DG_CACHE_SHARD
                        : DG_CACHE_SHARD;
     snprintf(path, sizeof path, "%s/tokens-%05zu.safetensors", dir, i);
-    DG_TRY(dg_weights_open(path, &c->shards[i], err));
+    if (!dg_path_is_file(path))
+        return dg_fail(err, DG_ERR_NOT_FOUND,
+                       "'%s' is not there: the cache is not finished; `digpt tokenize` goes on with it",
+                       path);
+    if (dg_weights_open(path, &c->shards[i], err) != DG_OK)
+        return dg_fail_in(err, "a shard is damaged; delete it, and `digpt tokenize` makes it again");
     for (int64_t v = 0; v < c->views; v++) {
         const dg_weight *t;
         snprintf(name, sizeof name, "view.%lld", (long long)v);
@@ -146,7 +183,12 @@ dg_status dg_token_cache_open(const char *dir, const dg_recipe *recipe, dg_token
     dg_token_cache *c = *out = dg_calloc(1, sizeof *c);
     if (!c) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
     snprintf(path, sizeof path, "%s/cache.json", dir);
-    dg_status s = read_header(path, recipe, c, err);
+    dg_status s = dg_path_is_file(path)
+                      ? read_header(path, recipe, c, err)
+                      : dg_fail(err, DG_ERR_NOT_FOUND,
+                                "'%s' is not there: make a token cache for this recipe with "
+                                "`digpt tokenize`",
+                                path);
     if (s == DG_OK && (c->images < 1 || c->views < 1 || c->info.discrete))
         s = dg_fail(err, DG_ERR_FORMAT, "'%s' holds no tokens", path);
     if (s == DG_OK) {

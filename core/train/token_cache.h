@@ -16,11 +16,13 @@
 
 typedef struct dg_token_cache dg_token_cache;
 
-/* What a cache would take on disk. */
+/* What a cache takes on disk, but for its headers. */
 uint64_t dg_token_cache_bytes(const dg_tokenizer_info *tokens, int64_t images, int64_t views, bool int8);
+/* Images of the recipe's data that it holds, of `count` that the source has. */
+int64_t dg_token_cache_images(const dg_recipe *recipe, int64_t count);
 
-/* Runs the tokenizer of `parts` over data.views views of the recipe's data. progress is told images done; may
- * be NULL. */
+/* Runs the tokenizer of `parts` over data.views views of the recipe's data. progress is told views of images
+ * done, of all there are, first of all 0; may be NULL. */
 dg_status dg_token_cache_make(const dg_parts *parts, const char *dir, bool int8,
                               void (*progress)(void *user, int64_t done, int64_t total), void *user,
                               dg_error *err);

@@ -3,12 +3,15 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "io/json.h"
 #include "io/jsonl.h"
 #include "io/safetensors.h"
 #include "train/dataset.h"
 #include "train/inputs.h"
+#include "train/run.h"
 #include "train/state.h"
 #include "train/token_cache_parts.h"
+#include "train/tokenize.h"
 
 typedef struct maker {
     const dg_parts *parts;
@@ -32,38 +35,16 @@ typedef struct maker {
 
 static dg_status build(maker *m, dg_error *err)
 {
-    const dg_parts *p = m->parts;
-    const dg_tokenizer_info *t = &p->tokens;
-    dg_graph *g = dg_graph_create(), *narrow = NULL;
-    dg_value tokens;
-    if (!g) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
-    bool same = t->image_h == p->image_h && t->image_w == p->image_w;
-    dg_value image = dg_input(g, same ? "image" : "image_tokenizer", DG_U8,
-                              DG_LIST(m->batch, t->image_h, t->image_w, 3), DG_PER_SAMPLE);
-    dg_push(g, "tokenizer");
-    dg_status s = dg_tokenizer_of(p)->build(p->tokenizer.self, g, image, &tokens, err);
-    dg_pop(g);
-    if (s == DG_OK) {
-        dg_graph_output(g, dg_convert(g, tokens, DG_F32), "tokens");
-        s = dg_graph_error(g, err);
-    }
-    const char *word = dg_recipe_string(p->recipe, "train.precision");
-    dg_dtype compute = strcmp(word, "f32") == 0    ? DG_F32
-                       : strcmp(word, "bf16") == 0 ? DG_BF16
-                                                   : dg_backend_of(p)->preferred(p->backend.self);
-    if (s == DG_OK) s = dg_pass_precision(g, compute, &narrow, err);
-    if (s == DG_OK) s = dg_pass_frozen(narrow, &m->graph, err);
-    dg_graph_destroy(g);
-    dg_graph_destroy(narrow);
-    if (s == DG_OK) s = dg_finish_program(m->graph, p, "tokenize", false, &m->program, err);
-    return s;
+    dg_run_plan plan;
+    DG_TRY(dg_run_make_plan(m->parts, 0, &plan, err));
+    DG_TRY(dg_tokenize_graph(m->parts, m->batch, plan.compute, &m->graph, err));
+    return dg_finish_program(m->graph, m->parts, "tokenize", false, &m->program, err);
 }
 
 static dg_status set_up(maker *m, dg_error *err)
 {
     const dg_parts *p = m->parts;
     const dg_recipe *r = p->recipe;
-    int64_t limit = dg_recipe_int(r, "data.limit");
     if (!p->tokenizer.self)
         return dg_fail_key(err, DG_ERR_INVALID, "tokenizer", "the recipe names no tokenizer");
     if (p->tokens.discrete)
@@ -74,8 +55,7 @@ static dg_status set_up(maker *m, dg_error *err)
             err, DG_ERR_INVALID, "data.views",
             "data.views must say how many crops of each image are cached; a new one every epoch cannot be");
     DG_TRY(dg_dataset_open(r, NULL, &m->source, err));
-    m->images = dg_source_count(m->source);
-    if (limit > 0 && limit < m->images) m->images = limit;
+    m->images = dg_token_cache_images(r, dg_source_count(m->source));
     m->tokens = dg_token_count(&p->tokens);
     m->width = p->tokens.width;
     /* Shards hold whole batches. */
@@ -107,10 +87,17 @@ static void tear_down(maker *m)
     dg_free(m->scales);
 }
 
-/* Sends one image's tokens to the file's tensors of a view: tensor `at`, and its scales in the next one. */
-static dg_status put_image(maker *m, dg_st_writer *w, size_t at, const float *x, dg_error *err)
+/* Sends the tokens of image `id` to the file's tensors of a view: tensor `at`, and its scales in the next
+ * one. */
+static dg_status put_image(maker *m, dg_st_writer *w, size_t at, int64_t id, const float *x, dg_error *err)
 {
     int64_t n = m->tokens * m->width;
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(x[i]))
+            return dg_fail(err, DG_ERR_NOT_FINITE,
+                           "token %lld of sample %lld is not finite: the tokenizer's weights are spoilt, or "
+                           "train.precision must be f32",
+                           (long long)(i / m->width), (long long)id);
     if (!m->int8) {
         for (int64_t i = 0; i < n; i++) m->narrow[i] = dg_f32_to_bf16(x[i]);
         return dg_st_put(w, at, m->narrow, (size_t)n * sizeof *m->narrow, err);
@@ -147,7 +134,7 @@ static dg_status one_view(maker *m, dg_st_writer *w, int64_t shard, int64_t rows
         dg_run io = {(uint32_t)sizeof io, m->inputs.n, m->inputs.data, 1, 0, outputs};
         if (s == DG_OK) s = dg_backend_of(m->parts)->run(m->exe, &io, err);
         for (int32_t i = 0; s == DG_OK && i < b->size && row + i < rows; i++)
-            s = put_image(m, w, at, m->out + i * m->tokens * m->width, err);
+            s = put_image(m, w, at, b->ids[i], m->out + i * m->tokens * m->width, err);
         dg_loader_release(loader, b);
         m->done += row + m->batch < rows ? m->batch : rows - row;
         if (m->progress) m->progress(m->user, m->done, m->images * m->views);
@@ -193,6 +180,33 @@ static dg_status one_shard(maker *m, int64_t shard, dg_error *err)
     return s;
 }
 
+/* Why a cache that is there cannot be gone on with. */
+static dg_status refuse(const maker *m, const char *path, const char *old, size_t size, const char *key,
+                        dg_error *err)
+{
+    dg_arena arena = {0};
+    const dg_json *root;
+    const char *then;
+    char why[400];
+    int64_t int8;
+    dg_status s = dg_json_parse(old, size, path, &arena, &root, err);
+    if (s == DG_OK) s = dg_json_need_text(root, "key", path, &then, err);
+    if (s == DG_OK) s = dg_json_need_int(root, "int8", path, &int8, err);
+    if (s == DG_OK) {
+        if (strcmp(then, key) != 0)
+            dg_token_cache_difference(then, key, why, sizeof why);
+        else
+            snprintf(why, sizeof why, "%s",
+                     !int8 == !m->int8 ? "its data or tokenizer has changed"
+                     : int8            ? "its tokens have 8 bits, without --int8 they have 16"
+                                       : "its tokens have 16 bits, with --int8 they have 8");
+        s = dg_fail(err, DG_ERR_MISMATCH, "'%s' is another token cache: %s. Take another folder", m->dir,
+                    why);
+    }
+    dg_arena_free(&arena);
+    return s;
+}
+
 /* cache.json: written first, so that shards of another recipe are never mixed with it. */
 static dg_status write_header(const maker *m, dg_error *err)
 {
@@ -217,9 +231,7 @@ static dg_status write_header(const maker *m, dg_error *err)
     dg_status s = key && !row.failed ? dg_str_check(&text, err) : dg_fail(err, DG_ERR_NOMEM, "out of memory");
     if (s == DG_OK && dg_path_is_file(path)) {
         s = dg_file_read(path, 1 << 20, &old, &size, err);
-        if (s == DG_OK && strcmp(old, text.text) != 0)
-            s = dg_fail(err, DG_ERR_MISMATCH, "'%s' is a token cache of another recipe: take another folder",
-                        m->dir);
+        if (s == DG_OK && strcmp(old, text.text) != 0) s = refuse(m, path, old, size, key, err);
     } else if (s == DG_OK) {
         s = dg_file_write_atomic(path, text.text, text.length, err);
     }
@@ -237,6 +249,7 @@ dg_status dg_token_cache_make(const dg_parts *parts, const char *dir, bool int8,
     maker m = {.parts = parts, .dir = dir, .int8 = int8, .progress = progress, .user = user};
     dg_status s = set_up(&m, err);
     if (s == DG_OK) s = write_header(&m, err);
+    if (s == DG_OK && progress) progress(user, 0, m.images * m.views);
     for (int64_t i = 0; s == DG_OK && i * DG_CACHE_SHARD < m.images; i++) s = one_shard(&m, i, err);
     tear_down(&m);
     return s;

@@ -6,5 +6,7 @@
 
 /* What the tokens of a recipe depend on, as text, a line each; dg_free it. NULL when out of memory. */
 char *dg_token_cache_key(const dg_recipe *recipe);
+/* The first line in which two keys differ, for a message. */
+void dg_token_cache_difference(const char *then, const char *now, char *out, size_t size);
 
 #endif

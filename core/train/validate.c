@@ -33,11 +33,12 @@ static dg_status read_best(const char *run_dir, double *best, dg_error *err)
 
 dg_status dg_validation_open(const dg_parts *parts, const dg_finetune *f, const dg_run_plan *plan,
                              const dg_source *training, const dg_state *state, const char *run_dir,
-                             dg_validation *v, dg_error *err)
+                             dg_ranks *ranks, dg_validation *v, dg_error *err)
 {
     char cache[1100];
     int64_t batch = dg_recipe_int(parts->recipe, "finetune.evaluate_batch");
     v->parts = parts;
+    v->ranks = ranks;
     snprintf(cache, sizeof cache, "%s/index", run_dir);
     snprintf(v->best_path, sizeof v->best_path, "%s/best.safetensors", run_dir);
     DG_TRY(dg_dataset_open_validation(parts->recipe, cache, training, &v->source, err));
@@ -45,9 +46,10 @@ dg_status dg_validation_open(const dg_parts *parts, const dg_finetune *f, const 
     if (batch == 0) batch = plan->batch;
     v->every = dg_recipe_int(parts->recipe, "finetune.evaluate_every") * plan->steps_per_epoch;
     v->loader = dg_evaluation_config(parts, batch);
-    v->loader.limit = 0;
-    DG_TRY(read_best(run_dir, &v->best, err));
-    return dg_evaluator_open(parts, &f->classify, batch, plan->compute, state, &v->evaluator, err);
+    dg_ranks_loader(ranks, parts->recipe, true, &v->loader);
+    if (dg_ranks_first(ranks)) DG_TRY(read_best(run_dir, &v->best, err));
+    return dg_evaluator_open(parts, &f->classify, batch, plan->compute, plan->ema_decay > 0, state,
+                             &v->evaluator, err);
 }
 
 void dg_validation_close(dg_validation *v)
@@ -63,9 +65,11 @@ dg_status dg_validation_step(dg_validation *v, bool last, const dg_progress *pro
 {
     dg_eval_result r;
     if (!v->source || (progress->step % v->every != 0 && !last)) return DG_OK;
-    DG_TRY(dg_evaluate(&v->evaluator, v->source, &v->loader, NULL, NULL, &r, err));
-    dg_status s = dg_journal_evaluation(journal, progress->step, epoch, r.top1, r.top5, r.loss, err);
-    if (s == DG_OK && r.top1 > v->best) {
+    DG_TRY(dg_evaluate(&v->evaluator, v->source, &v->loader, v->ranks, NULL, NULL, &r, err));
+    dg_status s = DG_OK;
+    if (dg_ranks_first(v->ranks))
+        s = dg_journal_evaluation(journal, progress->step, epoch, r.top1, r.top5, r.loss, err);
+    if (s == DG_OK && dg_ranks_first(v->ranks) && r.top1 > v->best) {
         v->best = r.top1;
         s = dg_checkpoint_export(v->best_path, progress, state, entries, n, err);
     }

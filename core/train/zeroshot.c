@@ -36,6 +36,15 @@ static dg_status feature_output(dg_graph *g, const char *tap, int64_t batch, int
     return dg_graph_error(g, err);
 }
 
+/* Images are read beside the captions of the last texts, whose features are not looked at. */
+static dg_status keep_captions(void *user, const char *name, const dg_batch *batch, void *dst, size_t bytes,
+                               dg_error *err)
+{
+    (void)user, (void)batch, (void)dst, (void)bytes;
+    return strcmp(name, "caption") == 0 ? DG_OK
+                                        : dg_fail(err, DG_ERR_INTERNAL, "nothing fills the input '%s'", name);
+}
+
 static dg_status open_towers(const dg_parts *parts, const char *weights, towers *t, dg_error *err)
 {
     dg_graph *g = NULL, *only = NULL;
@@ -51,8 +60,9 @@ static dg_status open_towers(const dg_parts *parts, const char *weights, towers 
     if (s == DG_OK) s = dg_finish_program(t->graph, parts, "zeroshot", false, &t->program, err);
     if (s == DG_OK) s = dg_state_open(parts, &t->state, err);
     if (s == DG_OK) s = dg_state_init(&t->state, t->graph, parts->seed, false, err);
-    if (s == DG_OK) s = dg_state_init_from(&t->state, t->graph, weights, err);
+    if (s == DG_OK) s = dg_state_load(&t->state, t->graph, weights, NULL, err);
     if (s == DG_OK) s = dg_inputs_open(parts, t->program, &t->inputs, err);
+    t->inputs.fill = keep_captions;
     if (s == DG_OK)
         s = dg_backend_of(parts)->compile(parts->backend.self, t->program, t->state.store, &t->exe, err);
     if (s != DG_OK) return s;
@@ -83,25 +93,44 @@ static dg_status run_towers(towers *t, dg_error *err)
     return dg_backend_of(t->parts)->run(t->exe, &io, err);
 }
 
+static const char gap_mark[] = "{}";
+
+static dg_status check_templates(const dg_zeroshot_options *o, dg_error *err)
+{
+    for (size_t i = 0; i < o->n_templates; i++)
+        if (!strstr(o->templates[i], gap_mark))
+            return dg_fail(err, DG_ERR_INVALID,
+                           "the text '%s' has no {} where the name of a class goes: it would be the same for "
+                           "all classes",
+                           o->templates[i]);
+    return DG_OK;
+}
+
 /* "a photo of a {}" and "big_dog" to "a photo of a big dog". */
 static void fill_template(const char *form, const char *name, char *out, size_t size)
 {
-    const char *gap = strstr(form, "{}");
-    int lead = gap ? (int)(gap - form) : (int)strlen(form);
-    snprintf(out, size, "%.*s%s%s", lead, form, gap ? name : "", gap ? gap + 2 : "");
+    const char *gap = strstr(form, gap_mark);
+    snprintf(out, size, "%.*s%s%s", (int)(gap - form), form, name, gap + sizeof gap_mark - 1);
     for (char *p = out; *p; p++)
         if (*p == '_') *p = ' ';
 }
 
-static void add_unit(const float *x, int64_t n, float *sum)
+/* One over the length of x. */
+static double unit_scale(const float *x, int64_t n)
 {
     double square = 0;
     for (int64_t i = 0; i < n; i++) square += (double)x[i] * (double)x[i];
-    double scale = square > 0 ? 1 / sqrt(square) : 0;
+    return square > 0 ? 1 / sqrt(square) : 0;
+}
+
+static void add_unit(const float *x, int64_t n, float *sum)
+{
+    double scale = unit_scale(x, n);
     for (int64_t i = 0; i < n; i++) sum[i] += (float)((double)x[i] * scale);
 }
 
-/* Features of the classes: f32 [classes, width], the mean of the templates' unit vectors. */
+/* Features of the classes: f32 [classes, width], unit vectors along the mean of the templates' unit vectors.
+ */
 static dg_status class_features(towers *t, const dg_source *source, const dg_zeroshot_options *o,
                                 int64_t classes, float *out, dg_error *err)
 {
@@ -118,11 +147,16 @@ static dg_status class_features(towers *t, const dg_source *source, const dg_zer
                           dg_source_class_name(source, (int32_t)((at + i) / (int64_t)o->n_templates), buffer,
                                                sizeof buffer),
                           text, sizeof text);
-            dg_vocabulary_encode(t->parts->vocabulary, text, caption + i * length, length);
+            DG_TRY(dg_vocabulary_encode(t->parts->vocabulary, text, caption + i * length, length, err));
         }
         DG_TRY(run_towers(t, err));
         for (int64_t i = 0; i < t->batch && at + i < total; i++)
             add_unit(t->text + i * t->width, t->width, out + (at + i) / (int64_t)o->n_templates * t->width);
+    }
+    for (int64_t c = 0; c < classes; c++) {
+        float *x = out + c * t->width;
+        double scale = unit_scale(x, t->width);
+        for (int64_t i = 0; i < t->width; i++) x[i] = (float)((double)x[i] * scale);
     }
     return DG_OK;
 }
@@ -178,6 +212,7 @@ dg_status dg_zeroshot(const dg_parts *parts, const dg_source *source, const dg_z
     if (n < 2)
         return dg_fail_key(err, DG_ERR_INVALID, "data.path",
                            "zero-shot needs data with at least two classes (%s)", dg_source_describe(source));
+    DG_TRY(check_templates(o, err));
     dg_status s = open_towers(parts, o->weights, &t, err);
     float *classes = s == DG_OK ? dg_calloc((size_t)(n * t.width), sizeof *classes) : NULL;
     if (s == DG_OK && !classes) s = dg_fail(err, DG_ERR_NOMEM, "out of memory");

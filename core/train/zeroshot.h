@@ -8,9 +8,9 @@
 #include "train/parts.h"
 
 typedef struct dg_zeroshot_options {
-    const char *weights; /* model.safetensors of a checkpoint */
-    const char *const
-        *templates; /* [n_templates] with "{}" where the class's name goes; their features are averaged */
+    const char *weights;          /* model.safetensors of a checkpoint */
+    const char *const *templates; /* [n_templates], each with "{}" where the class's name goes; their features
+                                     are averaged */
     size_t n_templates;
 } dg_zeroshot_options;
 

@@ -8,7 +8,7 @@ static dg_vocabulary *made_of(const char *const *captions, size_t n, int64_t mos
 {
     dg_error err;
     dg_vocabulary *v;
-    ASSERT_OK(dg_vocabulary_create(&v, &err));
+    ASSERT_OK(dg_vocabulary_create(DG_TEXT_WORDS, &v, &err));
     for (size_t i = 0; i < n; i++) ASSERT_OK(dg_vocabulary_add(v, captions[i], &err));
     ASSERT_OK(dg_vocabulary_choose(v, most, least, &err));
     return v;
@@ -40,7 +40,7 @@ static void rare_words_and_those_beyond_the_limit_are_left_out(void **state)
     assert_int_equal(dg_vocabulary_size(v), 6);
     assert_string_equal(dg_vocabulary_word(v, 2), "red");
     dg_vocabulary_free(v);
-    ASSERT_OK(dg_vocabulary_create(&v, &err));
+    ASSERT_OK(dg_vocabulary_create(DG_TEXT_WORDS, &v, &err));
     ASSERT_OK(dg_vocabulary_add(v, "... !", &err));
     ASSERT_FAILS(dg_vocabulary_choose(v, 10, 1, &err), DG_ERR_INVALID, "have 0 different ones");
     ASSERT_OK(dg_vocabulary_add(v, "word", &err));
@@ -52,7 +52,8 @@ static void check_encode(const dg_vocabulary *v, const char *caption, const int3
 {
     int32_t ids[16];
     memset(ids, 0x7f, sizeof ids);
-    dg_vocabulary_encode(v, caption, ids, length);
+    dg_error err;
+    ASSERT_OK(dg_vocabulary_encode(v, caption, ids, length, &err));
     for (int64_t i = 0; i < length; i++)
         if (ids[i] != want[i]) fail_msg("'%s': id %d is %d, not %d", caption, (int)i, ids[i], want[i]);
     assert_int_equal(ids[length], 0x7f7f7f7f);
@@ -95,7 +96,7 @@ static void many_words_are_found_again(void **state)
     dg_error err;
     dg_vocabulary *v;
     char text[32];
-    ASSERT_OK(dg_vocabulary_create(&v, &err));
+    ASSERT_OK(dg_vocabulary_create(DG_TEXT_WORDS, &v, &err));
     for (int i = 0; i < N; i++) {
         snprintf(text, sizeof text, "w%d w%d", i, i);
         ASSERT_OK(dg_vocabulary_add(v, text, &err));
@@ -105,7 +106,7 @@ static void many_words_are_found_again(void **state)
     for (int i = 0; i < N; i++) {
         int32_t ids[3];
         snprintf(text, sizeof text, "w%d", i);
-        dg_vocabulary_encode(v, text, ids, 3);
+        ASSERT_OK(dg_vocabulary_encode(v, text, ids, 3, &err));
         assert_string_equal(dg_vocabulary_word(v, ids[1]), text);
     }
     dg_vocabulary_free(v);

@@ -54,7 +54,7 @@ dg_status clip_build(void *self, dg_graph *g, dg_value image, dg_value *tokens, 
     for (int64_t i = 0; i < s->layers; i++) {
         v.layer = (int32_t)i;
         dg_push(g, "blocks.%d", (int)i);
-        x = dg_vit_block(&v, x, DG_VIT_ALL, DG_NO_VALUE);
+        x = dg_tap(g, dg_vit_block(&v, x, DG_VIT_ALL, DG_NO_VALUE), "tokenizer.block.%d", (int)i);
         dg_pop(g);
     }
     x = dg_tap(g, dg_vit_norm(&v, x, "norm", NORM_EPS), "tokenizer.ln_post");
