@@ -252,7 +252,10 @@ static const struct {
     {"iota", eval_iota},
     {"convert", eval_convert},
     {"select", eval_select},
-    {"all_reduce", eval_copy}, /* one rank */
+    {"all_reduce", eval_copy}, /* one rank; so the next three */
+    {"reduce_scatter", eval_copy},
+    {"all_gather", eval_copy},
+    {"shard", eval_copy},
     {"reshape", eval_copy},
     {"transpose", dg_eval_transpose},
     {"broadcast", dg_eval_broadcast},
@@ -286,6 +289,9 @@ dg_status dg_eval(const dg_work *work, const double *const *in, double *const *o
     dg_eval_function f = find(work->op);
     if (!f)
         return dg_fail(err, DG_ERR_UNSUPPORTED, "'%s' is no primitive; lower the program first", work->op);
+    if (dg_attr_int(work->attrs, work->n_attrs, "ranks") > 1)
+        return dg_fail(err, DG_ERR_UNSUPPORTED, "'%s' is over several ranks, and the interpreter is one",
+                       work->op);
     f(work, in, out);
     return DG_OK;
 }

@@ -204,7 +204,10 @@ static void grad_concat(const dg_grad *c)
 static void grad_gather(const dg_grad *c)
 {
     bool batch = dg_ai(c->node->attrs, 0) != 0;
-    c->dx[0] = dg_scatter_add(c->g, IN(1), c->dy[0], type_of(c, IN(0)).dims[batch], batch);
+    int64_t rows = type_of(c, IN(0)).dims[batch];
+    dg_value ids = dg_max(c->g, IN(1), number(c->g, DG_I32, 0)); /* to the rows that were read */
+    ids = dg_min(c->g, ids, number(c->g, DG_I32, (double)(rows - 1)));
+    c->dx[0] = dg_scatter_add(c->g, ids, c->dy[0], rows, batch);
 }
 
 static void grad_scatter_add(const dg_grad *c)
@@ -250,6 +253,25 @@ static void grad_reduce_max(const dg_grad *c)
 static void grad_all_reduce(const dg_grad *c)
 {
     c->dx[0] = dg_all_reduce(c->g, c->dy[0]);
+}
+
+/* Every rank's loss may depend on what a rank gave away, so that its gradient is summed over them. */
+static void grad_all_gather(const dg_grad *c)
+{
+    c->dx[0] = dg_reduce_scatter(c->g, c->dy[0], dg_ai(c->node->attrs, 0));
+}
+
+static void grad_reduce_scatter(const dg_grad *c)
+{
+    c->dx[0] = dg_all_gather(c->g, c->dy[0], dg_ai(c->node->attrs, 0));
+}
+
+/* dy stands where this rank's part was, among zeros. */
+static void grad_shard(const dg_grad *c)
+{
+    int64_t rows = type_of(c, IN(0)).dims[0];
+    dg_value places = dg_iota(c->g, DG_I32, DG_LIST(rows), 0);
+    c->dx[0] = dg_scatter_add(c->g, dg_shard(c->g, places, dg_ai(c->node->attrs, 0)), c->dy[0], rows, false);
 }
 
 /* ---- products */
@@ -314,7 +336,7 @@ static void grad_attention(const dg_grad *c)
 
 static void grad_normalize(const dg_grad *c)
 {
-    c->dx[0] = dg_normalize_grad(c->g, dy_like(c, c->y[0]), c->y[0], c->y[1]);
+    c->dx[0] = dg_normalize_grad(c->g, dy_like(c, c->y[0]), c->y[0], c->y[1], dg_af(c->node->attrs, 0));
 }
 
 static void grad_cross_entropy(const dg_grad *c)
@@ -357,6 +379,9 @@ static const struct {
     {"reduce_sum", grad_reduce_sum},
     {"reduce_max", grad_reduce_max},
     {"all_reduce", grad_all_reduce},
+    {"reduce_scatter", grad_reduce_scatter},
+    {"all_gather", grad_all_gather},
+    {"shard", grad_shard},
     {"matmul", grad_matmul},
     {"linear", grad_linear},
     {"layer_norm", grad_layer_norm},

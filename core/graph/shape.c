@@ -368,6 +368,39 @@ dg_status dg_shape_top_k(const dg_infer *c)
     return DG_OK;
 }
 
+/* ---- over ranks */
+
+/* Axis 0 grows by the number of ranks, or is cut into as many parts. */
+static dg_status over_ranks(const dg_infer *c, bool grows)
+{
+    int64_t ranks = dg_ai(c->attrs, 0);
+    if (ranks < 1) return FAIL("ranks is %lld", (long long)ranks);
+    if (IN(0)->rank < 1) return FAIL("a scalar has no parts; reshape it to [1]");
+    int64_t rows = IN(0)->dims[0];
+    if (!grows && rows % ranks)
+        return FAIL("%s cannot be cut into %lld equal parts", text(IN(0)), (long long)ranks);
+    *c->out = *IN(0);
+    if (grows && rows > INT64_MAX / ranks) return FAIL("%s from each rank is too large", text(IN(0)));
+    c->out->dims[0] = grows ? rows * ranks : rows / ranks;
+    return DG_OK;
+}
+
+dg_status dg_shape_reduce_scatter(const dg_infer *c)
+{
+    DG_TRY(float_unary(c));
+    return over_ranks(c, false);
+}
+
+dg_status dg_shape_all_gather(const dg_infer *c)
+{
+    return over_ranks(c, true);
+}
+
+dg_status dg_shape_shard(const dg_infer *c)
+{
+    return over_ranks(c, false);
+}
+
 /* ---- products */
 
 dg_status dg_shape_matmul(const dg_infer *c)

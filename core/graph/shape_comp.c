@@ -43,7 +43,7 @@ static dg_status out_dtype(const dg_infer *c, int64_t dtype)
     return DG_OK;
 }
 
-dg_status dg_shape_linear(const dg_infer *c)
+static dg_status linear(const dg_infer *c, int out)
 {
     const dg_type *x = IN(0), *w = IN(1);
     DG_TRY(needs_float(c, 0));
@@ -52,7 +52,18 @@ dg_status dg_shape_linear(const dg_infer *c)
     if (HAS(2)) DG_TRY(needs(c, 2, row(IN(2)->dtype == x->dtype ? (dg_dtype)x->dtype : DG_F32, w->dims[0])));
     c->out[0] = *x;
     c->out[0].dims[x->rank - 1] = w->dims[0];
-    return out_dtype(c, dg_ai(c->attrs, 0));
+    return out_dtype(c, dg_ai(c->attrs, out));
+}
+
+dg_status dg_shape_linear(const dg_infer *c)
+{
+    return linear(c, 0);
+}
+
+dg_status dg_shape_linear_int8(const dg_infer *c)
+{
+    if (!(dg_af(c->attrs, 0) == 0 || dg_af(c->attrs, 0) >= 1)) return FAIL("outlier is 0 or at least 1");
+    return linear(c, 1);
 }
 
 dg_status dg_shape_layer_norm(const dg_infer *c)

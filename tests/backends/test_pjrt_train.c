@@ -1,69 +1,6 @@
 /* test_pjrt_train.c - whole runs on the pjrt backend: the curve of the other backends, exact resume,
  * checkpoints that move between backends, and replicas that train as one device does. */
-#include "../train/train_support.h" /* tiny recipes and their runs */
-
-enum { STEPS = 10 };
-
-/* Compiled programs are kept in the tests' folder: equal ones are compiled once, and resumes load them. */
-static const char *with_cache(const char *overrides)
-{
-    static char text[1024];
-    snprintf(text, sizeof text, "backend.name=pjrt backend.trial=never backend.cache=%s %s",
-             test_path("cache"), overrides);
-    return text;
-}
-
-static bool there_is_a_device(void)
-{
-    static int known = -1;
-    if (known < 0) {
-        dg_error err = DG_ERROR_INIT;
-        opened o;
-        dg_parts parts = {0};
-        known = 0;
-        if (has_backend("pjrt")) {
-            open_recipe(&o, with_cache(""));
-            known = dg_parts_open(o.recipe, o.plugins.registry, true, &parts, &err) == DG_OK;
-            if (!known && getenv("DIGPT_PJRT_CPU")) fail_msg("%s", err.message);
-            dg_parts_close(&parts);
-            close_recipe(&o);
-        }
-    }
-    return known;
-}
-
-static void needs_device(void)
-{
-    if (!there_is_a_device()) skip();
-}
-
-/* The losses of a run, a line of metrics.jsonl each. */
-static void losses(const char *run, double out[STEPS])
-{
-    char path[800];
-    size_t size, n = 0;
-    snprintf(path, sizeof path, "%s/metrics.jsonl", test_path(run));
-    char *text = read_file(path, &size), *save = NULL;
-    text[size - 1] = 0;
-    for (char *line = strtok_r(text, "\n", &save); line && n < STEPS; line = strtok_r(NULL, "\n", &save)) {
-        const char *at = strstr(line, "\"loss\":");
-        assert_non_null(at);
-        out[n++] = strtod(at + 7, NULL);
-    }
-    assert_int_equal(n, STEPS);
-    dg_free(text);
-}
-
-static void assert_same_curve(const char *a, const char *b, double tolerance)
-{
-    double x[STEPS], y[STEPS];
-    losses(a, x);
-    losses(b, y);
-    for (int i = 0; i < STEPS; i++)
-        if (!(fabs(x[i] - y[i]) <= tolerance * fabs(y[i])))
-            fail_msg("%s and %s: loss %.9g and %.9g at step %d", a, b, x[i], y[i], i + 1);
-    assert_true(x[STEPS - 1] < x[0]);
-}
+#include "pjrt_train.h"
 
 static const char *other_backend(void)
 {
@@ -77,19 +14,6 @@ static void the_curve_is_that_of_the_other_backend(void **state)
     must_train("there", 0, other_backend());
     must_train("here", 0, with_cache(""));
     assert_same_curve("here", "there", 1e-4);
-}
-
-/* With the second process loading what the first compiled. */
-static void check_resume(const char *name, const char *overrides)
-{
-    char straight[64], other[64];
-    snprintf(straight, sizeof straight, "%s-straight", name);
-    snprintf(other, sizeof other, "%s-resumed", name);
-    must_train(straight, 0, with_cache(overrides));
-    must_train(other, 0, with_cache(overrides));
-    forget_after(other, 4);
-    must_train(other, RESUME, with_cache(overrides));
-    assert_same_run(straight, other, STEPS);
 }
 
 static void a_resumed_run_equals_one_that_was_not_stopped(void **state)

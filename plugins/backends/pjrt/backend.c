@@ -26,9 +26,11 @@ static const dg_param_spec params[] = {
     DG_PARAM(PATH, "cache", "auto", "",
              "folder for compiled programs, or off; auto: digpt/pjrt in $XDG_CACHE_HOME or ~/.cache", 0, 0,
              cache_words),
-    DG_PARAM(CHOICE, "trial", "auto", "",
-             "start the plugin in a child process first, where it may crash: auto does so once for each file",
-             0, 0, trial_words),
+    DG_PARAM(
+        CHOICE, "trial", "auto", "",
+        "start the plugin in a child process first (auto: once for each file), and compile programs there "
+        "that the cache lacks: a crash is a message then",
+        0, 0, trial_words),
 };
 
 /* ---- the client */
@@ -38,6 +40,7 @@ static void destroy(void *self)
     dg_pjrt *pjrt = self;
     if (!pjrt) return;
     dg_pjrt_close_client(pjrt);
+    dg_pjrt_helper_stop(pjrt);
     pjrt->host->release(pjrt);
 }
 
@@ -62,7 +65,10 @@ static dg_status start(dg_pjrt *pjrt, const char *plugin, const char *trial, dg_
         snprintf(pjrt->platform, sizeof pjrt->platform, "%s", pjrt->plugin);
         return DG_OK;
     }
-    if (strcmp(trial, "never") != 0) DG_TRY(dg_pjrt_trial(pjrt, strcmp(trial, "always") == 0, err));
+    if (strcmp(trial, "never") != 0) {
+        DG_TRY(dg_pjrt_trial(pjrt, strcmp(trial, "always") == 0, err));
+        dg_pjrt_helper_start(pjrt);
+    }
     DG_TRY(dg_pjrt_load(plugin, pjrt->path, true, &pjrt->api, err));
     return dg_pjrt_make_client(pjrt, err);
 }
@@ -205,10 +211,10 @@ static bool supports(void *self, const dg_work *work)
 static dg_status check(void *self, const dg_program *p, dg_complain_function complain, void *user,
                        dg_error *err)
 {
-    (void)self;
+    const dg_pjrt *pjrt = self;
     uint32_t bad = 0, first = 0;
     for (uint32_t n = 0; n < p->n_nodes; n++) {
-        const char *why = dg_emit_refuses(p->nodes[n].op);
+        const char *why = dg_emit_refuses(&p->nodes[n], pjrt->n_replicas);
         if (!why) continue;
         if (bad++ == 0) first = n;
         if (complain) complain(user, n, why);

@@ -123,28 +123,37 @@ static char *read_file(const dg_pjrt *self, const char *path, size_t *size)
     return NULL;
 }
 
+PJRT_LoadedExecutable *dg_pjrt_from_bytes(const dg_pjrt *self, const char *bytes, size_t size, dg_error *err)
+{
+    if (!DG_PJRT_HAS(self->api, PJRT_Executable_DeserializeAndLoad)) {
+        dg_fail(err, DG_ERR_UNSUPPORTED, "this plugin cannot load compiled programs");
+        return NULL;
+    }
+    DG_PJRT_ARGS(PJRT_Executable_DeserializeAndLoad, args);
+    args.client = self->client;
+    args.serialized_executable = bytes;
+    args.serialized_executable_size = size;
+    dg_status status = DG_PJRT_CALL(self->api, PJRT_Executable_DeserializeAndLoad, args, err);
+    return status == DG_OK ? args.loaded_executable : NULL;
+}
+
 PJRT_LoadedExecutable *dg_pjrt_cache_load(const dg_pjrt *self, const dg_pjrt_key *key)
 {
     char path[PATH_MAX];
     size_t size = 0;
     dg_error err = DG_ERROR_INIT;
-    if (!*key->name || !DG_PJRT_HAS(self->api, PJRT_Executable_DeserializeAndLoad)) return NULL;
+    if (!*key->name) return NULL;
     if (!file_path(self, key->name, path) || access(path, F_OK) != 0 || !dg_pjrt_cache_folder(self))
         return NULL;
     char *bytes = read_file(self, path, &size);
     if (!bytes) return NULL;
-    DG_PJRT_ARGS(PJRT_Executable_DeserializeAndLoad, args);
-    args.client = self->client;
-    args.serialized_executable = bytes;
-    args.serialized_executable_size = size;
-    dg_status status = DG_PJRT_CALL(self->api, PJRT_Executable_DeserializeAndLoad, args, &err);
+    PJRT_LoadedExecutable *loaded = dg_pjrt_from_bytes(self, bytes, size, &err);
     self->host->release(bytes);
-    if (status != DG_OK) {
+    if (loaded)
+        note(self, 0, path, "compiled before", NULL);
+    else
         note(self, 2, path, "compiling anew, the plugin does not take this file of the cache", err.message);
-        return NULL;
-    }
-    note(self, 0, path, "compiled before", NULL);
-    return args.loaded_executable;
+    return loaded;
 }
 
 /* ---- writing */
@@ -202,25 +211,29 @@ static void make_room(const dg_pjrt *self)
     }
 }
 
-void dg_pjrt_cache_save(const dg_pjrt *self, const dg_pjrt_key *key, PJRT_LoadedExecutable *loaded)
+void dg_pjrt_cache_keep(const dg_pjrt *self, const dg_pjrt_key *key, const char *bytes, size_t size)
 {
     char path[PATH_MAX];
+    if (!*key->name || !file_path(self, key->name, path) || !dg_pjrt_cache_folder(self)) return;
+    write_file(self, path, bytes, size);
+    make_room(self);
+}
+
+void dg_pjrt_cache_save(const dg_pjrt *self, const dg_pjrt_key *key, PJRT_LoadedExecutable *loaded)
+{
     dg_error err = DG_ERROR_INIT;
-    if (!*key->name || !file_path(self, key->name, path) ||
-        !DG_PJRT_HAS(self->api, PJRT_Executable_Serialize) || !dg_pjrt_cache_folder(self))
-        return;
+    if (!*key->name || !DG_PJRT_HAS(self->api, PJRT_Executable_Serialize)) return;
     DG_PJRT_ARGS(PJRT_LoadedExecutable_GetExecutable, get);
     get.loaded_executable = loaded;
     if (DG_PJRT_CALL(self->api, PJRT_LoadedExecutable_GetExecutable, get, &err) != DG_OK) return;
     DG_PJRT_ARGS(PJRT_Executable_Serialize, args);
     args.executable = get.executable;
     if (DG_PJRT_CALL(self->api, PJRT_Executable_Serialize, args, &err) == DG_OK) {
-        write_file(self, path, args.serialized_bytes, args.serialized_bytes_size);
+        dg_pjrt_cache_keep(self, key, args.serialized_bytes, args.serialized_bytes_size);
         if (args.serialized_executable_deleter)
             args.serialized_executable_deleter(args.serialized_executable);
-        make_room(self);
     } else
-        note(self, 0, path, "this plugin's programs cannot be kept", err.message);
+        note(self, 0, key->name, "this plugin's programs cannot be kept", err.message);
     DG_PJRT_ARGS(PJRT_Executable_Destroy, destroy);
     destroy.executable = get.executable;
     DG_PJRT_CALL(self->api, PJRT_Executable_Destroy, destroy, &err);

@@ -101,9 +101,9 @@ dg_status dg_child_run(const char *what, double limit, dg_child_work work, void 
         goto done;
     }
     int how = wait_child(child, limit, &late);
+    if (size) memcpy(result, (char *)s + RESULT_OFFSET, size);
     if (s->returned) {
         status = s->status;
-        if (size) memcpy(result, (char *)s + RESULT_OFFSET, size);
         if (status != DG_OK && err) {
             err->code = s->err.code;
             memcpy(err->key, s->err.key, sizeof err->key);

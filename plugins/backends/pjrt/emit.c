@@ -207,10 +207,13 @@ dg_ref dg_emit_reduce(dg_emit *e, const char *op, dg_ref x, double init, const i
 
 /* ---- the frame */
 
-const char *dg_emit_refuses(const char *op)
+const char *dg_emit_refuses(const dg_program_node *node, uint32_t n_replicas)
 {
-    return dg_emit_find(op) ? NULL
-                            : "this backend has no StableHLO for the op; a composite has to be lowered first";
+    int64_t ranks = dg_attr_int(node->attrs, node->n_attrs, "ranks");
+    if (!dg_emit_find(node->op))
+        return "this backend has no StableHLO for the op; a composite has to be lowered first";
+    return ranks > 1 && ranks != n_replicas ? "it is over another number of ranks than there are replicas"
+                                            : NULL;
 }
 
 static void put_arguments(dg_emit *e)
@@ -285,11 +288,12 @@ dg_status dg_emit_program(const dg_program *p, uint32_t n_replicas, dg_text *out
     for (uint32_t n = 0; n < p->n_nodes && status == DG_OK; n++) {
         const dg_emit_op *op = dg_emit_find(p->nodes[n].op);
         e.node = &p->nodes[n];
-        if (op)
+        const char *why = dg_emit_refuses(e.node, n_replicas);
+        if (!why)
             op->emit(&e, op->text);
         else
             status = dg_fail(err, DG_ERR_UNSUPPORTED, "program %s, node %u (%s in %s): %s", p->name, n,
-                             e.node->op, e.node->scope ? e.node->scope : "", dg_emit_refuses(e.node->op));
+                             e.node->op, e.node->scope ? e.node->scope : "", why);
     }
     put_return(&e);
     dg_text_puts(out, "  }\n}\n");

@@ -12,9 +12,9 @@
 #include "digpt/program.h"
 #include "text.h"
 
-/* NULL if the emitter knows the op, else why not. */
-const char *dg_emit_refuses(const char *op);
-/* Appends the text to out (host set), for n_replicas devices over which all_reduce sums. */
+/* NULL if the emitter can write the node for n_replicas devices, else why not. */
+const char *dg_emit_refuses(const dg_program_node *node, uint32_t n_replicas);
+/* Appends the text to out (host set), for n_replicas devices, which are the ranks of the ops over ranks. */
 dg_status dg_emit_program(const dg_program *p, uint32_t n_replicas, dg_text *out, dg_error *err);
 
 #define DG_EMIT_MOST_REPLICAS 64

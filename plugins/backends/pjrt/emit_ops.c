@@ -353,26 +353,82 @@ static void matmul(dg_emit *e, const char *text)
 
 /* ---- over ranks */
 
-/* The sum over replicas, in f32; with one of them, its own value. */
+/* Does the node have one rank only? It is the identity then, and its result is set. */
+static bool is_alone(dg_emit *e)
+{
+    bool counts = attr(e, "ranks") != NULL;
+    if (counts ? attr_int(e, "ranks") > 1 : e->n_replicas > 1) return false;
+    set(e, 0, in(e, 0));
+    return true;
+}
+
+/* One group of all replicas, as an attribute. */
+static const char *groups(const dg_emit *e, char out[DG_EMIT_MOST_REPLICAS * 4 + 80])
+{
+    int at = sprintf(out, "replica_groups = dense<[[0");
+    for (uint32_t r = 1; r < e->n_replicas; r++) at += sprintf(out + at, ", %u", r);
+    sprintf(out + at, "]]> : tensor<1x%uxi64>", e->n_replicas);
+    return out;
+}
+
+/* The sum over replicas, in f32. */
 static void all_reduce(dg_emit *e, const char *text)
 {
-    char groups[DG_EMIT_MOST_REPLICAS * 12] = "", shape[32];
-    if (e->n_replicas == 1) {
-        set(e, 0, in(e, 0));
-        return;
-    }
-    for (uint32_t r = 0, at = 0; r < e->n_replicas; r++)
-        at += (uint32_t)snprintf(groups + at, sizeof groups - at, "%s%u", r ? ", " : "", r);
-    snprintf(shape, sizeof shape, "1x%u", e->n_replicas);
+    char all[DG_EMIT_MOST_REPLICAS * 4 + 80];
+    if (is_alone(e)) return;
     dg_ref x = dg_emit_widen(e, in(e, 0));
-    set_rounded(
-        e, dg_emit_put(e, x.type,
-                       "\"stablehlo.all_reduce\"($0) <{replica_groups = dense<[[&0]]> : tensor<&1xi64>}> ({\n"
-                       "    ^bb0(%a: tensor<f32>, %b: tensor<f32>):\n"
-                       "      %s = &2 %a, %b : tensor<f32>\n"
-                       "      stablehlo.return %s : tensor<f32>\n"
-                       "    }) : (@0) -> @y",
-                       &x, (const char *[]){groups, shape, text}));
+    set_rounded(e, dg_emit_put(e, x.type,
+                               "\"stablehlo.all_reduce\"($0) <{&0}> ({\n"
+                               "    ^bb0(%a: tensor<f32>, %b: tensor<f32>):\n"
+                               "      %s = &1 %a, %b : tensor<f32>\n"
+                               "      stablehlo.return %s : tensor<f32>\n"
+                               "    }) : (@0) -> @y",
+                               &x, (const char *[]){groups(e, all), text}));
+}
+
+static void reduce_scatter(dg_emit *e, const char *text)
+{
+    char all[DG_EMIT_MOST_REPLICAS * 4 + 80];
+    if (is_alone(e)) return;
+    dg_ref x = dg_emit_widen(e, in(e, 0));
+    dg_type type = type_of(e, 0);
+    type.dtype = x.type.dtype;
+    set_rounded(e, dg_emit_put(e, type,
+                               "\"stablehlo.reduce_scatter\"($0) <{&0, scatter_dimension = 0 : i64}> ({\n"
+                               "    ^bb0(%a: tensor<f32>, %b: tensor<f32>):\n"
+                               "      %s = &1 %a, %b : tensor<f32>\n"
+                               "      stablehlo.return %s : tensor<f32>\n"
+                               "    }) : (@0) -> @y",
+                               &x, (const char *[]){groups(e, all), text}));
+}
+
+static void all_gather(dg_emit *e, const char *text)
+{
+    char all[DG_EMIT_MOST_REPLICAS * 4 + 80];
+    (void)text;
+    if (is_alone(e)) return;
+    dg_ref x = in(e, 0);
+    set(e, 0,
+        dg_emit_put(e, type_of(e, 0),
+                    "\"stablehlo.all_gather\"($0) <{all_gather_dim = 0 : i64, &0}> : (@0) -> @y", &x,
+                    (const char *[]){groups(e, all)}));
+}
+
+/* Row r of x as [ranks, elements], r being the replica's number. */
+static void shard(dg_emit *e, const char *text)
+{
+    (void)text;
+    if (is_alone(e)) return;
+    const dg_type y = type_of(e, 0), index = {DG_I32, 0, {0}};
+    const int64_t sizes[2] = {1, dg_type_count(&y)};
+    char list[DG_EMIT_LIST_SIZE];
+    dg_type row = {y.dtype, 2, {sizes[0], sizes[1]}}, rows = {y.dtype, 2, {attr_int(e, "ranks"), sizes[1]}};
+    dg_ref id = dg_emit_put(e, index, "stablehlo.replica_id : tensor<ui32>", NULL, NULL);
+    dg_ref r = dg_emit_put(e, index, "stablehlo.convert $0 : (tensor<ui32>) -> @y", &id, NULL);
+    dg_ref zero = dg_emit_scalar(e, DG_I32, 0), x = dg_emit_reshape(e, in(e, 0), rows);
+    x = dg_emit_put(e, row, "stablehlo.dynamic_slice $0, $1, $2, sizes = [&0] : (@0, @1, @2) -> @y",
+                    (dg_ref[]){x, r, zero}, (const char *[]){dg_emit_list(list, sizes, 2)});
+    set(e, 0, dg_emit_reshape(e, x, y));
 }
 
 /* ---- the table, sorted by name */
@@ -380,6 +436,7 @@ static void all_reduce(dg_emit *e, const char *text)
 static const dg_emit_op table[] = {
     {"abs", unary, "stablehlo.abs"},
     {"add", binary, "stablehlo.add"},
+    {"all_gather", all_gather, NULL},
     {"all_reduce", all_reduce, "stablehlo.add"},
     {"and", binary, "stablehlo.and"},
     {"argmax", argmax, NULL},
@@ -412,11 +469,13 @@ static const dg_emit_op table[] = {
     {"or", binary, "stablehlo.or"},
     {"pad", pad, NULL},
     {"reduce_max", reduce_max, "stablehlo.maximum"},
+    {"reduce_scatter", reduce_scatter, "stablehlo.add"},
     {"reduce_sum", reduce_sum, "stablehlo.add"},
     {"reshape", reshape, NULL},
     {"rsqrt", unary, "stablehlo.rsqrt"},
     {"scatter_add", scatter_add, NULL},
     {"select", select_op, NULL},
+    {"shard", shard, NULL},
     {"sign", unary, "stablehlo.sign"},
     {"sin", unary, "stablehlo.sine"},
     {"slice", slice, NULL},

@@ -95,6 +95,30 @@ static dg_status compile_new(dg_backend_exe *exe, const PJRT_Program *program, c
     return DG_OK;
 }
 
+/* In a child process first if there is a helper, so that the plugin may die of it; here only what such a
+ * child cannot hand over. */
+static dg_status compile_safely(dg_backend_exe *exe, const dg_pjrt_key *key, const PJRT_Program *program,
+                                const char *options, size_t n_options, dg_error *err)
+{
+    const dg_pjrt *self = exe->self;
+    char *bytes = NULL;
+    size_t n_bytes = 0;
+    dg_error none = DG_ERROR_INIT;
+    DG_TRY(dg_pjrt_helper_compile(self, exe->program->name, program, &bytes, &n_bytes, err));
+    if (bytes) {
+        exe->loaded = dg_pjrt_from_bytes(self, bytes, n_bytes, &none);
+        if (exe->loaded) {
+            self->host->log(0, "pjrt: a program was compiled in a child process");
+            dg_pjrt_cache_keep(self, key, bytes, n_bytes);
+        }
+        self->host->release(bytes);
+    }
+    if (exe->loaded) return DG_OK;
+    DG_TRY(compile_new(exe, program, options, n_options, err));
+    dg_pjrt_cache_save(self, key, exe->loaded);
+    return DG_OK;
+}
+
 /* From the cache, or by XLA. */
 static dg_status compile_text(dg_backend_exe *exe, dg_error *err)
 {
@@ -106,13 +130,26 @@ static dg_status compile_text(dg_backend_exe *exe, dg_error *err)
     DG_TRY(dg_pjrt_text(self, exe->program, &program, err));
     dg_pjrt_cache_key(self, &program, options, n_options, &key);
     exe->loaded = dg_pjrt_cache_load(self, &key);
-    dg_status status = DG_OK;
-    if (!exe->loaded) {
-        status = compile_new(exe, &program, options, n_options, err);
-        if (status == DG_OK) dg_pjrt_cache_save(self, &key, exe->loaded);
-    }
+    dg_status status = exe->loaded ? DG_OK : compile_safely(exe, &key, &program, options, n_options, err);
     self->host->release(program.code);
     return status;
+}
+
+/* Finds or makes the tensor of a leaf that is no input. */
+static dg_status bind_state(dg_backend_exe *exe, uint32_t i, dg_error *err)
+{
+    const dg_program_leaf *leaf = &exe->program->leaves[i];
+    const bool split = leaf->per == DG_PER_RANK && exe->self->n_replicas > 1;
+    dg_type type = exe->program->values[leaf->value].type;
+    if (split) type.dims[0] *= exe->self->n_replicas;
+    DG_TRY(dg_pjrt_store_add(exe->store, leaf->name, &type, err));
+    dg_pjrt_tensor *t = exe->tensors[i] = dg_pjrt_store_find(exe->store, leaf->name);
+    if (split ? t->whole : t->split)
+        return dg_fail(err, DG_ERR_MISMATCH,
+                       "program %s wants tensor %s %s on each replica, and another program does not",
+                       exe->program->name, leaf->name, split ? "in parts" : "whole");
+    t->whole = !split;
+    return split ? dg_pjrt_store_split(exe->store, t, err) : DG_OK;
 }
 
 static dg_status bind_leaves(dg_backend_exe *exe, dg_error *err)
@@ -127,8 +164,7 @@ static dg_status bind_leaves(dg_backend_exe *exe, dg_error *err)
             exe->n_inputs++;
             continue;
         }
-        DG_TRY(dg_pjrt_store_add(exe->store, leaf->name, &p->values[leaf->value].type, err));
-        exe->tensors[i] = dg_pjrt_store_find(exe->store, leaf->name);
+        DG_TRY(bind_state(exe, i, err));
         if (leaf->update >= 0) exe->n_results++;
     }
     return DG_OK;

@@ -201,6 +201,13 @@ bool dg_pjrt_identity(const char *path, char *out, size_t size)
     return true;
 }
 
+bool dg_pjrt_is_loaded(const char *path)
+{
+    void *loaded = dlopen(path, RTLD_LAZY | RTLD_NOLOAD);
+    if (loaded) dlclose(loaded);
+    return loaded != NULL;
+}
+
 dg_status dg_pjrt_load(const char *plugin, const char *path, bool here, const PJRT_Api **api, dg_error *err)
 {
     void *object = NULL;

@@ -9,6 +9,7 @@
 
 #include <limits.h>
 #include <pjrt_c_api.h>
+#include <sys/types.h>
 
 #include "digpt/backend.h"
 #include "emit.h"
@@ -26,6 +27,8 @@ typedef struct dg_pjrt {
     char path[PATH_MAX];  /* of the plugin; without '/': wherever the dynamic loader finds it */
     char target[64];      /* "v5e:2x2"; "": the devices of this machine */
     char cache[PATH_MAX]; /* folder of compiled programs; "": none */
+    pid_t helper;         /* process that compiles first (helper.c); 0: there is none */
+    int helper_socket;    /* to it */
 } dg_pjrt;
 
 /* A zeroed argument record NAME of the function T. */
@@ -58,11 +61,24 @@ void dg_pjrt_fingerprint(const dg_pjrt *self, char *out, size_t size);
  * for. */
 bool dg_pjrt_identity(const char *path, char *out, size_t size);
 
-/* ---- a plugin that may take the process along (trial.c) */
+/* Is the plugin's file loaded in this process? Then no child can try it: its threads would be missing there.
+ */
+bool dg_pjrt_is_loaded(const char *path);
+
+/* ---- a plugin that may take the process along (trial.c, helper.c) */
 
 /* Loads the plugin, makes a client and compiles a program of one op in a child process, unless the cache's
  * folder says that this file did so before, or the plugin is loaded in this process already. */
 dg_status dg_pjrt_trial(const dg_pjrt *self, bool always, dg_error *err);
+/* Forks the process that compiles each program first, unless the plugin is loaded already; without one,
+ * programs are compiled here. Call before loading the plugin. */
+void dg_pjrt_helper_start(dg_pjrt *self);
+void dg_pjrt_helper_stop(dg_pjrt *self);
+/* Has the program compiled there. A failure is the plugin's error, or DG_ERR_UNSUPPORTED with its last words
+ * if it died; only a child that got no client proves nothing, and is no error. *bytes: the plugin's form of
+ * the result, to be released; NULL: it has to be compiled here. */
+dg_status dg_pjrt_helper_compile(const dg_pjrt *self, const char *name, const PJRT_Program *program,
+                                 char **bytes, size_t *n_bytes, dg_error *err);
 
 /* ---- compiling (exe.c, ahead.c) */
 
@@ -81,8 +97,13 @@ typedef struct dg_pjrt_key {
 
 void dg_pjrt_cache_key(const dg_pjrt *self, const PJRT_Program *program, const char *options,
                        size_t n_options, dg_pjrt_key *key);
+/* A program from the plugin's own bytes; NULL with an error. */
+PJRT_LoadedExecutable *dg_pjrt_from_bytes(const dg_pjrt *self, const char *bytes, size_t size, dg_error *err);
 /* NULL: there is none, or none that can be used. */
 PJRT_LoadedExecutable *dg_pjrt_cache_load(const dg_pjrt *self, const dg_pjrt_key *key);
+void dg_pjrt_cache_keep(const dg_pjrt *self, const dg_pjrt_key *key, const char *bytes, size_t size);
+/* What this process compiled; not what it loaded, of which XLA's CPU plugin writes out something incomplete.
+ */
 void dg_pjrt_cache_save(const dg_pjrt *self, const dg_pjrt_key *key, PJRT_LoadedExecutable *loaded);
 /* Makes the folder; false if it cannot be used. */
 bool dg_pjrt_cache_folder(const dg_pjrt *self);
@@ -115,7 +136,9 @@ typedef struct dg_pjrt_tensor {
     void *host;            /* the whole tensor while it is read or written in parts, else NULL */
     bool host_is_newer;    /* than device */
     bool lost;             /* given to a run that failed */
-    PJRT_Buffer *device[]; /* [n_replicas] the same bits; NULL: zeros, or only in `host` yet */
+    bool split;            /* each replica has its part of axis 0 */
+    bool whole;            /* a program takes it whole: it must not be split */
+    PJRT_Buffer *device[]; /* [n_replicas] the same bits, or parts; NULL: zeros, or only in `host` yet */
 } dg_pjrt_tensor;
 
 struct dg_backend_store {
@@ -131,6 +154,8 @@ dg_status dg_pjrt_store_write(dg_backend_store *s, const char *name, const void 
 dg_status dg_pjrt_store_read(dg_backend_store *s, const char *name, void *data, uint64_t offset,
                              uint64_t bytes, dg_error *err);
 dg_pjrt_tensor *dg_pjrt_store_find(const dg_backend_store *s, const char *name);
+/* From now on each replica keeps only its part along axis 0, which is a multiple of their number. */
+dg_status dg_pjrt_store_split(const dg_backend_store *s, dg_pjrt_tensor *t, dg_error *err);
 /* Makes t->device hold the tensor. */
 dg_status dg_pjrt_store_settle(const dg_backend_store *s, dg_pjrt_tensor *t, dg_error *err);
 /* Takes over a buffer as the new value of a replica's tensor; NULL: the value is lost. */

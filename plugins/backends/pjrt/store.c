@@ -100,7 +100,26 @@ static dg_status not_lost(const dg_pjrt_tensor *t, dg_error *err)
                    "tensor %s was lost when a run failed; load it again from a checkpoint", t->name);
 }
 
-/* The tensor as a whole on the host: what the device has, or zeros. */
+/* What one replica has of the tensor. */
+static dg_type device_type(const dg_backend_store *s, const dg_pjrt_tensor *t)
+{
+    dg_type type = t->type;
+    if (t->split) type.dims[0] /= s->self->n_replicas;
+    return type;
+}
+
+/* The whole tensor from the devices, which have it. */
+static dg_status download(const dg_backend_store *s, const dg_pjrt_tensor *t, char *data, dg_error *err)
+{
+    const dg_type type = device_type(s, t);
+    const uint32_t n = t->split ? s->self->n_replicas : 1;
+    for (uint32_t r = 0; r < n; r++)
+        if (dg_pjrt_download(s->self, t->device[r], &type, data + r * dg_type_bytes(&type), err) != DG_OK)
+            return dg_fail_in(err, "tensor %s", t->name);
+    return DG_OK;
+}
+
+/* The tensor as a whole on the host: what the devices have, or zeros. */
 static dg_status fill_host(const dg_backend_store *s, dg_pjrt_tensor *t, dg_error *err)
 {
     if (t->host) return DG_OK;
@@ -110,21 +129,20 @@ static dg_status fill_host(const dg_backend_store *s, dg_pjrt_tensor *t, dg_erro
         return dg_fail(err, DG_ERR_NOMEM, "out of memory: %zu bytes for tensor %s on the host", size,
                        t->name);
     if (!t->device[0]) return DG_OK;
-    dg_status status = dg_pjrt_download(s->self, t->device[0], &t->type, t->host, err);
-    if (status != DG_OK) {
-        drop_host(s, t);
-        dg_fail_in(err, "tensor %s", t->name);
-    }
+    dg_status status = download(s, t, t->host, err);
+    if (status != DG_OK) drop_host(s, t);
     return status;
 }
 
-static dg_status put_on_device(const dg_backend_store *s, dg_pjrt_tensor *t, const void *data, dg_error *err)
+static dg_status put_on_device(const dg_backend_store *s, dg_pjrt_tensor *t, const char *data, dg_error *err)
 {
     char text[96];
+    const dg_type type = device_type(s, t);
+    const int64_t step = t->split ? dg_type_bytes(&type) : 0;
     free_devices(s, t);
     for (uint32_t r = 0; r < s->self->n_replicas; r++)
-        if (dg_pjrt_upload(s->self, r, &t->type, data, &t->device[r], err) != DG_OK)
-            return dg_fail_in(err, "tensor %s, %s", t->name, dg_type_text(&t->type, text, sizeof text));
+        if (dg_pjrt_upload(s->self, r, &type, data + r * step, &t->device[r], err) != DG_OK)
+            return dg_fail_in(err, "tensor %s, %s", t->name, dg_type_text(&type, text, sizeof text));
     t->lost = false;
     return DG_OK;
 }
@@ -136,6 +154,18 @@ dg_status dg_pjrt_store_settle(const dg_backend_store *s, dg_pjrt_tensor *t, dg_
     DG_TRY(fill_host(s, t, err));
     DG_TRY(put_on_device(s, t, t->host, err));
     drop_host(s, t);
+    return DG_OK;
+}
+
+dg_status dg_pjrt_store_split(const dg_backend_store *s, dg_pjrt_tensor *t, dg_error *err)
+{
+    if (t->split) return DG_OK;
+    if (t->device[0]) { /* written before a program said that it is split */
+        DG_TRY(fill_host(s, t, err));
+        free_devices(s, t);
+        t->host_is_newer = true;
+    }
+    t->split = true;
     return DG_OK;
 }
 
@@ -173,10 +203,7 @@ dg_status dg_pjrt_store_read(dg_backend_store *s, const char *name, void *data, 
     DG_TRY(part_of(s, name, offset, bytes, &t, err));
     DG_TRY(not_lost(t, err));
     uint64_t size = (uint64_t)dg_type_bytes(&t->type);
-    if (bytes == size && !t->host && t->device[0]) {
-        if (dg_pjrt_download(s->self, t->device[0], &t->type, data, err) == DG_OK) return DG_OK;
-        return dg_fail_in(err, "tensor %s", name);
-    }
+    if (bytes == size && !t->host && t->device[0]) return download(s, t, data, err);
     DG_TRY(fill_host(s, t, err));
     memcpy(data, (const char *)t->host + offset, bytes);
     if (offset + bytes == size && !t->host_is_newer) drop_host(s, t);

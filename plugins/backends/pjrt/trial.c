@@ -2,7 +2,6 @@
  * child along and becomes a message. */
 #include <errno.h>
 #include <fcntl.h>
-#include <dlfcn.h>
 #include <unistd.h>
 
 #define XXH_INLINE_ALL
@@ -63,11 +62,7 @@ static void stamp_path(const dg_pjrt *self, char out[PATH_MAX])
 dg_status dg_pjrt_trial(const dg_pjrt *self, bool always, dg_error *err)
 {
     char stamp[PATH_MAX], what[PATH_MAX + 128];
-    void *loaded = dlopen(self->path, RTLD_LAZY | RTLD_NOLOAD);
-    if (loaded) { /* its threads are not in a child, so that a trial there would hang and prove nothing */
-        dlclose(loaded);
-        return DG_OK;
-    }
+    if (dg_pjrt_is_loaded(self->path)) return DG_OK;
     stamp_path(self, stamp);
     if (!always && *stamp && access(stamp, F_OK) == 0) return DG_OK;
     snprintf(what, sizeof what, "the PJRT plugin %s, tried with a program of one op in a child process",
