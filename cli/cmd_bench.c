@@ -3,6 +3,7 @@
 
 #include "io/jsonl.h"
 #include "train/bench.h"
+#include "train/token_error.h"
 
 static int print_json(const dg_bench *b)
 {
@@ -40,10 +41,53 @@ static int print_table(const dg_bench *b)
     return cli_table(&rows);
 }
 
+/* ---- in turns with another program: a line of standard input asks for a step, a line of JSON answers */
+
+static bool next_line(void *user)
+{
+    bool *ready = user;
+    if (!*ready) printf("{\"ready\": true}\n");
+    *ready = true;
+    fflush(stdout);
+    for (int c = 0; c != '\n';) {
+        c = getchar();
+        if (c == EOF) return false;
+    }
+    return true;
+}
+
+static void print_ms(void *user, double ms)
+{
+    (void)user;
+    printf("{\"ms\": %.3f}\n", ms);
+}
+
+static bool choose_part(const cli_args *args, dg_bench_part *part)
+{
+    static const char *const words[] = {
+        [DG_BENCH_STEP] = "step", [DG_BENCH_TOKENIZER] = "tokenizer", [DG_BENCH_ENCODER] = "encoder"};
+    const char *given = cli_value(args, "part");
+    for (size_t i = 0; given && i < sizeof words / sizeof words[0]; i++)
+        if (strcmp(given, words[i]) == 0) {
+            *part = (dg_bench_part)i;
+            return true;
+        }
+    if (given) fprintf(stderr, "digpt bench: --part is step, tokenizer or encoder, not '%s'\n", given);
+    return !given;
+}
+
 static int run(const cli_args *args)
 {
     cli_recipe r;
+    bool ready = false;
     dg_bench_options o = {.steps = 10, .warmup = 2, .nodes = cli_has(args, "nodes")};
+    if (cli_has(args, "paced")) {
+        o.steps = 1000;
+        o.before = next_line;
+        o.after = print_ms;
+        o.user = &ready;
+    }
+    if (!choose_part(args, &o.part)) return CLI_USAGE;
     if (!cli_number(args, "steps", 1, 1000000, &o.steps) ||
         !cli_number(args, "warmup", 0, 1000000, &o.warmup))
         return CLI_USAGE;
@@ -52,8 +96,16 @@ static int run(const cli_args *args)
     dg_bench b;
     dg_str nodes = {0};
     dg_error err = DG_ERROR_INIT;
+    if (cli_has(args, "token-error")) {
+        code = dg_token_error(r.recipe, r.plugins.registry, &nodes, &err) == DG_OK
+                   ? cli_table(&nodes)
+                   : cli_recipe_fail(&r, &err);
+        dg_str_free(&nodes);
+        cli_recipe_close(&r);
+        return code;
+    }
     if (dg_bench_run(r.recipe, r.plugins.registry, &o, &b, &nodes, &err) == DG_OK)
-        code = cli_has(args, "json") ? print_json(&b) : print_table(&b);
+        code = cli_has(args, "json") || o.before ? print_json(&b) : print_table(&b);
     else
         code = cli_recipe_fail(&r, &err);
     if (code == CLI_OK && o.nodes) code = cli_table(&nodes);
@@ -66,6 +118,10 @@ static const cli_option options[] = {
     {"steps", "N", "steps to time (10)"},
     {"warmup", "N", "steps before them (2)"},
     {"json", NULL, "one line of JSON"},
+    {"part", "P", "step, tokenizer or encoder: what is run (step)"},
+    {"paced", NULL,
+     "do a step for each line of standard input, at most --steps (1000); bench/compare.py uses it"},
+    {"token-error", NULL, "no times: what the tokenizer loses by its precision against f32, layer by layer"},
     {"nodes", NULL, "where the time goes, by op; timing costs a little"},
     CLI_PLUGIN_PATH,
     {NULL, NULL, NULL},
@@ -76,8 +132,8 @@ const cli_command cmd_bench = {
     .words = "RECIPE [key=value ...]",
     .least = 1,
     .most = -1,
-    .help = "time the training step of a recipe",
-    .more = "Trains on the recipe's data without writing anything. The peak is a GEMM measured in the same "
+    .help = "time the training step of a recipe, or a part of it",
+    .more = "Runs on the recipe's data without writing anything. The peak is a GEMM measured in the same "
             "process, on the\n"
             "shape of the program's largest product and on a square one; FLOPs are 2mnk of the program's "
             "products.",

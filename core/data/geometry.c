@@ -2,10 +2,32 @@
 #include "resample.h"
 
 #include <math.h>
+#include <string.h>
 
 dg_view dg_view_of_box(dg_box box, int32_t height, int32_t width)
 {
-    return (dg_view){box, height, width, {0, 0, height, width}};
+    return (dg_view){box, height, width, {0, 0, height, width}, {0}};
+}
+
+/* One axis: the pixels [*first, *first + *count) of `src` in which [begin, begin + length) lies. */
+static void outwards(double begin, double length, int32_t src, int32_t *first, int32_t *count)
+{
+    const double low = floor(begin), high = ceil(begin + length);
+    *first = low < 0 ? 0 : (int32_t)low;
+    *count = (high > src ? src : (int32_t)high) - *first;
+}
+
+dg_view dg_view_of_part(dg_box box, int32_t scale, int32_t top, int32_t left, int32_t src_height,
+                        int32_t src_width, int32_t height, int32_t width)
+{
+    const double y = (double)box.top / scale - top, x = (double)box.left / scale - left,
+                 h = (double)box.height / scale, w = (double)box.width / scale;
+    dg_view v = dg_view_of_box(box, height, width);
+    outwards(y, h, src_height, &v.box.top, &v.box.height);
+    outwards(x, w, src_width, &v.box.left, &v.box.width);
+    const double exact[4] = {y - v.box.top, x - v.box.left, h, w};
+    memcpy(v.exact, exact, sizeof exact);
+    return v;
 }
 
 static double between(dg_rng *rng, double low, double high)
@@ -64,5 +86,6 @@ dg_view dg_view_of_centre(int32_t src_height, int32_t src_width, int32_t height,
     return (dg_view){{0, 0, src_height, src_width},
                      (int32_t)h,
                      (int32_t)w,
-                     {rounded((double)(h - height) / 2), rounded((double)(w - width) / 2), height, width}};
+                     {rounded((double)(h - height) / 2), rounded((double)(w - width) / 2), height, width},
+                     {0}};
 }

@@ -80,13 +80,30 @@ static dg_status unknown(const unsigned char *b, size_t size, dg_error *err)
                    head[1], head[2], head[3]);
 }
 
-dg_status dg_image_decode(const void *bytes, size_t size, int64_t max_pixels, dg_image *image, dg_error *err)
+static dg_status decode(const void *bytes, size_t size, int64_t max_pixels, dg_image_choose choose,
+                        void *user, dg_image *image, dg_image_part *part, dg_error *err)
 {
-    dg_status s = is_jpeg(bytes, size)  ? dg_jpeg_decode(bytes, size, max_pixels, image, err)
+    dg_status s = is_jpeg(bytes, size)
+                      ? dg_jpeg_decode_part(bytes, size, max_pixels, choose, user, image, part, err)
                   : is_png(bytes, size) ? dg_png_decode(bytes, size, max_pixels, image, err)
                                         : unknown(bytes, size, err);
     if (s != DG_OK) image->width = image->height = 0;
     return s;
+}
+
+dg_status dg_image_decode(const void *bytes, size_t size, int64_t max_pixels, dg_image *image, dg_error *err)
+{
+    return decode(bytes, size, max_pixels, NULL, NULL, image, NULL, err);
+}
+
+dg_status dg_image_decode_part(const void *bytes, size_t size, int64_t max_pixels, dg_image_choose choose,
+                               void *user, dg_image *image, dg_image_part *part, dg_error *err)
+{
+    *part = (dg_image_part){.scale = 1};
+    DG_TRY(decode(bytes, size, max_pixels, choose, user, image, part, err));
+    dg_image_want whole;
+    if (is_png(bytes, size)) choose(user, image->height, image->width, &whole);
+    return DG_OK;
 }
 
 dg_status dg_image_read_size(const void *bytes, size_t size, int32_t *width, int32_t *height, dg_error *err)

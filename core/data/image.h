@@ -31,6 +31,29 @@ void dg_image_free(dg_image *image);
  * On failure the image keeps its buffer and has width and height 0. */
 dg_status dg_image_decode(const void *bytes, size_t size, int64_t max_pixels, dg_image *image, dg_error *err);
 
+/* ---- a part of a picture, scaled down while it is decoded */
+
+/* A rectangle of the whole picture in its pixels, and the size that it will be resized to. */
+typedef struct dg_image_want {
+    int32_t top, left, height, width;
+    int32_t to_height, to_width;
+} dg_image_want;
+
+/* Which part a decoded image is: its pixel (0, 0) is at (top, left) of the picture divided by scale. */
+typedef struct dg_image_part {
+    int32_t scale; /* 1, 2, 4 or 8 */
+    int32_t top, left;
+} dg_image_part;
+
+/* Told the picture's size; says what is wanted of it. */
+typedef void (*dg_image_choose)(void *user, int32_t height, int32_t width, dg_image_want *want);
+
+/* As dg_image_decode, for what `choose` wants: a JPEG is scaled by the power of two that leaves the rectangle
+ * at least as large as it will be, and rows and columns that it does not need are not made; of a PNG all is.
+ * What lies below the rectangle is not read, so damage there is not found. */
+dg_status dg_image_decode_part(const void *bytes, size_t size, int64_t max_pixels, dg_image_choose choose,
+                               void *user, dg_image *image, dg_image_part *part, dg_error *err);
+
 /* Width and height from the header alone; no pixel is decoded. */
 dg_status dg_image_read_size(const void *bytes, size_t size, int32_t *width, int32_t *height, dg_error *err);
 

@@ -75,13 +75,15 @@ static void cmyk_to_rgb(const JSAMPLE *in, uint8_t *out, int32_t width)
         }
 }
 
-static void read_rows(decoder *d, dg_image *image)
+/* Reads rows up to `end` of the output into the image, whose first row is the next one. */
+static void read_rows(decoder *d, dg_image *image, uint32_t end)
 {
     const size_t stride = (size_t)image->width * 3;
-    jpeg_start_decompress(&d->info);
-    while (d->info.output_scanline < d->info.output_height) {
+    const uint32_t begin = d->info.output_scanline;
+    while (d->info.output_scanline < end) {
         JSAMPROW rows[8];
-        uint32_t y = d->info.output_scanline, left = d->info.output_height - y, n = left < 8 ? left : 8;
+        uint32_t y = d->info.output_scanline - begin, left = end - d->info.output_scanline,
+                 n = left < 8 ? left : 8;
         if (d->cmyk) {
             rows[0] = d->cmyk;
             if (jpeg_read_scanlines(&d->info, rows, 1))
@@ -91,18 +93,71 @@ static void read_rows(decoder *d, dg_image *image)
         for (uint32_t i = 0; i < n; i++) rows[i] = image->pixels + (y + i) * stride;
         jpeg_read_scanlines(&d->info, rows, n);
     }
-    jpeg_finish_decompress(&d->info);
 }
 
-static dg_status prepare(decoder *d, int64_t max_pixels, dg_image *image)
+static dg_status prepare(decoder *d, int64_t max_pixels)
 {
     const bool four = d->info.jpeg_color_space == JCS_CMYK || d->info.jpeg_color_space == JCS_YCCK;
     DG_TRY(dg_image_check_size(d->info.image_width, d->info.image_height, max_pixels, d->err));
-    DG_TRY(dg_image_reserve(image, (int32_t)d->info.image_width, (int32_t)d->info.image_height, d->err));
     d->info.out_color_space = four ? JCS_CMYK : JCS_RGB;
     if (!four) return DG_OK;
     d->cmyk = dg_calloc(d->info.image_width, 4);
     return d->cmyk ? DG_OK : dg_fail(d->err, DG_ERR_NOMEM, "no memory for a row of an image");
+}
+
+static void decode_whole(decoder *d, dg_image *image)
+{
+    d->status = dg_image_reserve(image, (int32_t)d->info.image_width, (int32_t)d->info.image_height, d->err);
+    if (d->status != DG_OK) return;
+    jpeg_start_decompress(&d->info);
+    read_rows(d, image, d->info.output_height);
+    jpeg_finish_decompress(&d->info);
+}
+
+/* ---- a part */
+
+/* Only these scales: libjpeg-turbo has fast transforms for 8, 4, 2 and 1 of the 8 rows of a block. */
+static int32_t scale_for(const dg_image_want *want)
+{
+    int32_t scale = 8;
+    while (scale > 1 && (want->height < scale * want->to_height || want->width < scale * want->to_width))
+        scale /= 2;
+    return scale;
+}
+
+/* The rectangle's pixels after scaling and so many around it, within the picture: chroma is interpolated from
+ * neighbours. */
+enum { MARGIN = 2 };
+
+typedef struct span {
+    uint32_t begin, end;
+} span;
+
+static span scaled_span(int32_t begin, int32_t length, int32_t scale, uint32_t limit)
+{
+    int64_t low = begin / scale - MARGIN, high = ((int64_t)begin + length + scale - 1) / scale + MARGIN;
+    return (span){low > 0 ? (uint32_t)low : 0, high < limit ? (uint32_t)high : limit};
+}
+
+static void decode_part(decoder *d, dg_image_choose choose, void *user, dg_image *image, dg_image_part *part)
+{
+    dg_image_want want;
+    choose(user, (int32_t)d->info.image_height, (int32_t)d->info.image_width, &want);
+    part->scale = scale_for(&want);
+    d->info.scale_num = 1;
+    d->info.scale_denom = (unsigned)part->scale;
+    jpeg_start_decompress(&d->info);
+    const span rows = scaled_span(want.top, want.height, part->scale, d->info.output_height);
+    const span columns = scaled_span(want.left, want.width, part->scale, d->info.output_width);
+    JDIMENSION left = columns.begin, width = columns.end - columns.begin;
+    if (width < d->info.output_width) jpeg_crop_scanline(&d->info, &left, &width); /* to whole blocks */
+    part->top = (int32_t)rows.begin;
+    part->left = (int32_t)left;
+    d->status = dg_image_reserve(image, (int32_t)width, (int32_t)(rows.end - rows.begin), d->err);
+    if (d->status != DG_OK) return;
+    if (rows.begin) jpeg_skip_scanlines(&d->info, rows.begin);
+    read_rows(d, image, rows.end);
+    jpeg_abort_decompress(&d->info);
 }
 
 static void set_up(decoder *d, dg_error *err)
@@ -115,14 +170,18 @@ static void set_up(decoder *d, dg_error *err)
     d->manager.output_message = no_output;
 }
 
-dg_status dg_jpeg_decode(const void *bytes, size_t size, int64_t max_pixels, dg_image *image, dg_error *err)
+dg_status dg_jpeg_decode_part(const void *bytes, size_t size, int64_t max_pixels, dg_image_choose choose,
+                              void *user, dg_image *image, dg_image_part *part, dg_error *err)
 {
     decoder d;
     set_up(&d, err);
     if (setjmp(d.out) == 0) {
         open_header(&d, bytes, size);
-        d.status = prepare(&d, max_pixels, image);
-        if (d.status == DG_OK) read_rows(&d, image);
+        d.status = prepare(&d, max_pixels);
+        if (d.status == DG_OK && choose)
+            decode_part(&d, choose, user, image, part);
+        else if (d.status == DG_OK)
+            decode_whole(&d, image);
     }
     jpeg_destroy_decompress(&d.info);
     dg_free(d.cmyk);

@@ -24,6 +24,12 @@ typedef enum dg_augment {
     DG_AUGMENT_CENTRE = 1     /* resize and central crop: evaluation */
 } dg_augment;
 
+typedef enum dg_decode {
+    DG_DECODE_EXACT = 0, /* the whole picture: the bytes that Pillow and torchvision give */
+    DG_DECODE_FAST = 1   /* for DG_AUGMENT_CROP_FLIP without masks: only the crop, and a JPEG scaled by a power of
+                            two while it is decoded, as long as it stays larger than what is made of it */
+} dg_decode;
+
 typedef enum dg_on_bad_image {
     DG_BAD_SKIP = 0, /* count it, name it in the log, take sample id + 1 in its place; a batch's worth
                       of bad ones in a row (at least 16) is an error */
@@ -54,8 +60,9 @@ typedef struct dg_loader_config {
     dg_fit fit;
 
     bool masks;    /* fill dg_batch.masks; the source must have them */
-    bool captions; /* fill dg_batch.captions */
+    bool captions; /* fill dg_batch.captions; a sample without one is a bad image */
     dg_on_bad_image on_bad;
+    dg_decode decode;
     int64_t max_pixels; /* 0: DG_IMAGE_MAX_PIXELS */
     int32_t threads;    /* workers, 1..256 */
     int32_t depth;      /* batches in the ring, 2..64: one is used while the others are filled */

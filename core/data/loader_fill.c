@@ -19,15 +19,58 @@ static bool is_bad_image(dg_status s)
     return s != DG_ERR_NOMEM && s != DG_ERR_INTERNAL;
 }
 
+/* ---- the crop: drawn when the picture's size is known, before it is decoded */
+
+typedef struct crop {
+    const dg_loader_config *config;
+    const dg_sample *sample;
+    uint64_t view;
+    dg_box box;         /* of the whole picture */
+    dg_image_part part; /* that is decoded */
+} crop;
+
+static void choose_crop(void *user, int32_t height, int32_t width, dg_image_want *want)
+{
+    crop *p = user;
+    const dg_loader_config *c = p->config;
+    p->box = (dg_box){0, 0, height, width};
+    if (c->augment == DG_AUGMENT_CROP_FLIP) {
+        dg_rng crops = dg_rng_make(c->view_seed, DG_RNG_CROP, (uint64_t)p->sample->id, p->view);
+        p->box = dg_draw_crop(&crops, height, width, c->scale, c->ratio);
+    }
+    *want = (dg_image_want){.top = p->box.top,
+                            .left = p->box.left,
+                            .height = p->box.height,
+                            .width = p->box.width,
+                            .to_height = c->height > c->second_height ? c->height : c->second_height,
+                            .to_width = c->width > c->second_width ? c->width : c->second_width};
+}
+
+static dg_status read_sample(const dg_fill_plan *plan, int64_t id, dg_sample *sample, crop *p, dg_error *err)
+{
+    const dg_loader_config *c = &plan->config;
+    dg_image_want want;
+    p->part = (dg_image_part){.scale = 1};
+    if (c->decode == DG_DECODE_FAST && c->augment == DG_AUGMENT_CROP_FLIP && !c->masks) {
+        DG_TRY(dg_source_read_part(plan->source, id, c->max_pixels, choose_crop, p, sample, &p->part, err));
+    } else {
+        DG_TRY(dg_source_read_image(plan->source, id, c->max_pixels, sample, err));
+        choose_crop(p, sample->image.height, sample->image.width, &want);
+    }
+    if (c->captions && sample->caption[strspn(sample->caption, " \t\r\n")] == 0)
+        return dg_fail(err, DG_ERR_FORMAT, "'%s' has no caption", sample->name);
+    return DG_OK;
+}
+
 /* Reads and decodes sample `id`, or the first good one after it. */
-static dg_status read_good(dg_fill_plan *plan, dg_sample *sample, int64_t id, dg_error *err)
+static dg_status read_good(dg_fill_plan *plan, dg_sample *sample, int64_t id, crop *p, dg_error *err)
 {
     const dg_loader_config *c = &plan->config;
     const int64_t n = plan->sampler.count, worth = c->batch > LEAST_TRIES ? c->batch : LEAST_TRIES;
     const int64_t tries = worth < n ? worth : n;
     dg_error own = DG_ERROR_INIT;
     for (int64_t i = 0; i < tries; i++, id = (id + 1) % n) {
-        const dg_status s = dg_source_read_image(plan->source, id, c->max_pixels, sample, &own);
+        const dg_status s = read_sample(plan, id, sample, p, &own);
         if (s == DG_OK) return DG_OK;
         if (is_bad_image(s)) atomic_fetch_add(&plan->bad_images, 1);
         if (!is_bad_image(s) || c->on_bad == DG_BAD_FAIL) return dg_fail(err, s, "%s", own.message);
@@ -38,29 +81,33 @@ static dg_status read_good(dg_fill_plan *plan, dg_sample *sample, int64_t id, dg
 }
 
 /* The view for an output size: the same box of the picture whatever the size, when training. */
-static dg_view view_for(const dg_loader_config *c, const dg_image *image, dg_box box, int32_t height,
-                        int32_t width)
+static dg_view view_for(const crop *p, int32_t height, int32_t width)
 {
-    if (c->augment == DG_AUGMENT_CROP_FLIP) return dg_view_of_box(box, height, width);
+    const dg_loader_config *c = p->config;
+    const dg_image *image = &p->sample->image;
+    if (c->augment == DG_AUGMENT_CROP_FLIP)
+        return dg_view_of_part(p->box, p->part.scale, p->part.top, p->part.left, image->height, image->width,
+                               height, width);
     return dg_view_of_centre(image->height, image->width, height, width, c->fraction, c->fit);
 }
 
 /* One output size of one sample. */
-static dg_status render(const dg_loader_config *c, dg_filler *f, dg_box box, bool flip, int32_t height,
-                        int32_t width, uint8_t *out, dg_error *err)
+static dg_status render(const crop *p, dg_resampler *r, bool flip, int32_t height, int32_t width,
+                        uint8_t *out, dg_error *err)
 {
-    const dg_image *image = &f->sample.image;
-    const dg_view view = view_for(c, image, box, height, width);
-    DG_TRY(dg_resample(&f->resampler, image->pixels, image->height, image->width, &view, out, err));
+    const dg_image *image = &p->sample->image;
+    const dg_view view = view_for(p, height, width);
+    DG_TRY(dg_resample(r, image->pixels, image->height, image->width, &view, out, err));
     if (flip) dg_flip_horizontal(out, height, width, 3);
     return DG_OK;
 }
 
-static dg_status render_mask(const dg_loader_config *c, const dg_sample *sample, dg_box box, bool flip,
-                             uint8_t *out, dg_error *err)
+static dg_status render_mask(const crop *p, bool flip, uint8_t *out, dg_error *err)
 {
+    const dg_loader_config *c = p->config;
+    const dg_sample *sample = p->sample;
     const dg_image *image = &sample->image;
-    const dg_view view = view_for(c, image, box, c->height, c->width);
+    const dg_view view = view_for(p, c->height, c->width);
     if (!sample->has_mask) {
         memset(out, 0, (size_t)c->height * (size_t)c->width);
         return DG_OK;
@@ -108,24 +155,23 @@ dg_status dg_fill_place(dg_fill_plan *plan, dg_filler *filler, dg_batch *batch, 
         if (other) memset(other, 0, second);
         if (mask) memset(mask, 0, first / 3);
     } else {
-        DG_TRY(read_good(plan, sample, id, err));
         const uint64_t view = (uint64_t)(c->views > 0 ? batch->epoch % c->views : batch->epoch);
-        dg_box box = {0, 0, sample->image.height, sample->image.width};
+        crop p = {.config = c, .sample = sample, .view = view};
         bool flip = false;
+        DG_TRY(read_good(plan, sample, id, &p, err));
         if (c->augment == DG_AUGMENT_CROP_FLIP) {
-            dg_rng crops = dg_rng_make(c->view_seed, DG_RNG_CROP, (uint64_t)sample->id, view);
             dg_rng flips = dg_rng_make(c->view_seed, DG_RNG_FLIP, (uint64_t)sample->id, view);
-            box = dg_draw_crop(&crops, sample->image.height, sample->image.width, c->scale, c->ratio);
             flip = dg_rng_uniform(&flips) < c->flip;
         }
         batch->ids[place] = sample->id;
         batch->labels[place] = sample->label;
-        DG_TRY(render(c, filler, box, flip, c->height, c->width, image, err));
+        DG_TRY(render(&p, &filler->resampler, flip, c->height, c->width, image, err));
         if (c->augment == DG_AUGMENT_CROP_FLIP)
             DG_TRY(dg_augment_view(&plan->augmenter, c->view_seed, sample->id, view,
                                    (dg_pixels){image, c->height, c->width}, &filler->scratch, err));
-        if (other) DG_TRY(render(c, filler, box, flip, c->second_height, c->second_width, other, err));
-        if (mask) DG_TRY(render_mask(c, sample, box, flip, mask, err));
+        if (other)
+            DG_TRY(render(&p, &filler->resampler, flip, c->second_height, c->second_width, other, err));
+        if (mask) DG_TRY(render_mask(&p, flip, mask, err));
     }
     if (!captions) return DG_OK;
     DG_TRY(copy_caption(&captions[place], id >= 0 ? sample->caption : "", err));

@@ -26,7 +26,7 @@ typedef struct axis {
     int32_t *weights;       /* [outputs, taps] */
     int32_t taps;           /* a multiple of GROUP; unused ones are 0 */
     int32_t outputs, start; /* start: the window's first output */
-    double scale;
+    double origin, scale;   /* input of output o's left edge: origin + o * scale */
 } axis;
 
 static double cubic(double x)
@@ -38,9 +38,9 @@ static double cubic(double x)
     return 0.0;
 }
 
-static axis axis_of(int32_t in, int32_t out, int32_t start, int32_t outputs)
+static axis axis_of(double origin, double in, int32_t out, int32_t start, int32_t outputs)
 {
-    axis a = {.outputs = outputs, .start = start, .scale = (double)in / out};
+    axis a = {.outputs = outputs, .start = start, .origin = origin, .scale = in / out};
     const double stretch = a.scale > 1.0 ? a.scale : 1.0;
     const int32_t taps = (int32_t)ceil(SUPPORT * stretch) * 2 + 1;
     a.taps = (taps + GROUP - 1) / GROUP * GROUP;
@@ -53,7 +53,7 @@ static void axis_fill(axis *a, int32_t in, double *scratch)
     const double stretch = a->scale > 1.0 ? a->scale : 1.0, support = SUPPORT * stretch,
                  shrink = 1.0 / stretch;
     for (int32_t o = 0; o < a->outputs; o++) {
-        const double centre = (a->start + o + 0.5) * a->scale;
+        const double centre = (a->start + o + 0.5) * a->scale + a->origin;
         int32_t low = (int32_t)(centre - support + 0.5), high = (int32_t)(centre + support + 0.5);
         if (low < 0) low = 0;
         if (high > in) high = in;
@@ -160,8 +160,10 @@ typedef struct layout {
 
 static dg_status lay_out(dg_resampler *r, const dg_view *v, layout *l, dg_error *err)
 {
-    l->x = axis_of(v->box.width, v->width, v->window.left, v->window.width);
-    l->y = axis_of(v->box.height, v->height, v->window.top, v->window.height);
+    const bool all = v->exact[2] == 0;
+    l->x = axis_of(v->exact[1], all ? v->box.width : v->exact[3], v->width, v->window.left, v->window.width);
+    l->y =
+        axis_of(v->exact[0], all ? v->box.height : v->exact[2], v->height, v->window.top, v->window.height);
     l->stride = ((size_t)v->window.width * 3 + COLUMNS - 1) / COLUMNS * COLUMNS;
     const size_t nx = (size_t)l->x.outputs, ny = (size_t)l->y.outputs, tx = (size_t)l->x.taps,
                  ty = (size_t)l->y.taps, word = sizeof(int32_t);

@@ -19,6 +19,9 @@ typedef struct dg_view {
     dg_box box;            /* of the source */
     int32_t height, width; /* of the whole resized box */
     dg_box window;         /* of the resized box: what is written */
+    /* Where the box itself was rounded outwards: the exact top, left, height and width within it; height 0:
+     * all of it. */
+    double exact[4];
 } dg_view;
 
 /* Buffers of one thread, kept between calls. Starts as {0}. */
@@ -41,6 +44,11 @@ void dg_flip_horizontal(uint8_t *pixels, int32_t height, int32_t width, int32_t 
 
 /* The whole box resized to height x width. */
 dg_view dg_view_of_box(dg_box box, int32_t height, int32_t width);
+
+/* The same where the picture at hand is divided by `scale` and begins at (top, left) of it; it has
+ * src_height x src_width pixels. */
+dg_view dg_view_of_part(dg_box box, int32_t scale, int32_t top, int32_t left, int32_t src_height,
+                        int32_t src_width, int32_t height, int32_t width);
 
 /* RandomResizedCrop's box: an area in scale[0..1] of the picture's, a ratio width/height log-uniform in
  * ratio[0..1]; ten tries, then the largest central box of an allowed ratio. */

@@ -36,6 +36,7 @@ double dg_work_flops(const dg_work *w)
     } rules[] = {
         {"matmul", matmul_flops},
         {"linear", linear_flops},
+        {"linear_int8", linear_flops},
         {"attention", attention_flops},
         {"attention_grad", attention_grad_flops},
     };

@@ -282,6 +282,8 @@ static dg_value add_leaf(dg_graph *base, const dg_leaf *given)
                       dg_type_text(&given->type, a, sizeof a));
     if (given->kind < DG_LEAF_PARAM || given->kind > DG_LEAF_INPUT)
         return reject(g, DG_ERR_INVALID, "'%s' has an unknown kind of leaf, %u", name, given->kind);
+    if (given->per == DG_PER_RANK && (given->kind != DG_LEAF_STATE || given->type.rank < 1))
+        return reject(g, DG_ERR_INVALID, "'%s': only state with a first dim has a part on each rank", name);
     if (!leaf_room(g)) return out_of_memory(g);
     int32_t *slot = leaf_slot(g, name);
     if (*slot) {

@@ -76,6 +76,8 @@ typedef struct dg_op {
 /* NULL when there is none of that name. */
 const dg_op *dg_op_find(const char *name);
 size_t dg_op_count(void);
+/* Does its result depend on other ranks or on which one this is? */
+bool dg_op_over_ranks(const dg_op *op);
 const dg_op *dg_op_at(size_t i);
 
 /* Rules, one function an op, found by name when the table is set up: DG_SHAPE_RULE(matmul) etc. in rules.h.
@@ -145,6 +147,10 @@ dg_status dg_rewrite(const dg_graph *from, dg_rewrite_rule rule, void *user, dg_
 dg_status dg_pass_precision(const dg_graph *from, dg_dtype compute, dg_graph **to, dg_error *err);
 /* Frozen f32 leaves that are only ever converted to one dtype are stored in that dtype. After precision. */
 dg_status dg_pass_frozen(const dg_graph *from, dg_graph **to, dg_error *err);
+/* Products with frozen weights whose names begin with `prefix` become linear_int8, but for the first and the last
+ * `spared` of them in the order of the graph. After precision; such nodes have no gradient. */
+dg_status dg_pass_quantize(const dg_graph *from, const char *prefix, int32_t spared, dg_graph **to,
+                           dg_error *err);
 /* Replaces composites for which take(user, work) is false (NULL: all of them) by their lowering, until none
  * is left. */
 typedef bool (*dg_take_function)(void *user, const dg_work *work);

@@ -1,4 +1,5 @@
-/* lower_basic.c - linear, softmax, gelu, layer_norm and normalize as primitives, and their adjoints. */
+/* lower_basic.c - linear, linear_int8, softmax, gelu, layer_norm and normalize as primitives, and their
+ * adjoints. */
 #include "lower.h"
 
 void dg_lower_linear(const dg_lower *c)
@@ -12,6 +13,37 @@ void dg_lower_linear(const dg_lower *c)
     dg_value v = dg_matmul(g, rows, c->in[1], false, true, bias ? DG_F32 : (dg_dtype)out); // [rows, out]
     if (bias) v = dg_as(g, dg_add(g, v, dg_as_f32(g, c->in[2])), (int32_t)out);
     c->y[0] = dg_reshape_like(g, v, y);
+}
+
+/* v [rows, n] as integers -127..127 in f32; *scale [rows, 1]. */
+static dg_value quantized(dg_graph *g, dg_value v, dg_value *scale)
+{
+    dg_value most = dg_max_last(g, dg_abs(g, v));
+    dg_value inverse = dg_div(g, dg_number(g, 127), dg_max(g, most, dg_number(g, 1e-30)));
+    *scale = dg_mul(g, most, dg_number(g, 1.0 / 127));
+    return dg_floor(g, dg_add(g, dg_mul(g, v, inverse), dg_number(g, 0.5)));
+}
+
+void dg_lower_linear_int8(const dg_lower *c)
+{
+    dg_graph *g = c->g;
+    dg_type y = dg_type_of(g, c->in[0]), tw = dg_type_of(g, c->in[1]);
+    int64_t out = dg_ai(c->attrs, 1) ? dg_ai(c->attrs, 1) : y.dtype;
+    double outlier = dg_af(c->attrs, 0);
+    dg_value x = dg_reshape(g, dg_as_f32(g, c->in[0]), DG_LIST(-1, tw.dims[1])), w = dg_as_f32(g, c->in[1]);
+    dg_value kept = x, scale_x, scale_w;
+    y.dims[y.rank - 1] = tw.dims[0];
+    if (outlier > 0) {
+        dg_value limit = dg_mul(g, dg_mean_last(g, dg_abs(g, x)), dg_number(g, outlier));
+        dg_value beyond = dg_gt(g, dg_abs(g, x), limit);
+        kept = dg_select(g, beyond, dg_mul(g, dg_sign(g, x), limit), x);
+    }
+    dg_value qx = quantized(g, kept, &scale_x), qw = quantized(g, w, &scale_w); // [rows, in], [out, in]
+    dg_value v = dg_mul(g, dg_matmul(g, qx, qw, false, true, DG_F32), scale_x); // [rows, out]
+    v = dg_mul(g, v, dg_reshape(g, scale_w, DG_LIST(tw.dims[0])));
+    if (outlier > 0) v = dg_add(g, v, dg_matmul(g, dg_sub(g, x, kept), w, false, true, DG_F32));
+    if (dg_has(c, 2)) v = dg_add(g, v, dg_as_f32(g, c->in[2]));
+    c->y[0] = dg_reshape_like(g, dg_as(g, v, (int32_t)out), y);
 }
 
 void dg_lower_softmax(const dg_lower *c)
@@ -114,5 +146,9 @@ void dg_lower_normalize_grad(const dg_lower *c)
     dg_graph *g = c->g;
     dg_value dy = dg_as_f32(g, c->in[0]), y = dg_as_f32(g, c->in[1]), rnorm = dg_add_last(g, c->in[2]);
     dg_value along = dg_mul(g, y, dg_sum_last(g, dg_mul(g, dy, y)));
+    if (dg_af(c->attrs, 0) > 0) { /* a length of at most eps counts as eps, whatever x is */
+        dg_value share = dg_mul(g, rnorm, dg_number(g, dg_af(c->attrs, 0)));
+        along = dg_select(g, dg_lt(g, share, dg_number(g, 0.999999)), along, dg_number(g, 0));
+    }
     c->y[0] = dg_as(g, dg_mul(g, rnorm, dg_sub(g, dy, along)), dg_type_of(g, c->in[1]).dtype);
 }

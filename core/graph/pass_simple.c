@@ -123,7 +123,7 @@ static bool fold_rule(void *user, dg_graph *to, const dg_graph *from, int32_t in
         if (!source->op || strcmp(source->op->name, "constant") != 0) return false;
         total += dg_type_count(&source->out[0]);
     }
-    if (total > FOLD_MOST_ELEMENTS || strcmp(node->op->name, "all_reduce") == 0) return false;
+    if (total > FOLD_MOST_ELEMENTS || dg_op_over_ranks(node->op)) return false;
     double *room = dg_calloc((size_t)total, sizeof *room), *ins[DG_OP_MAX_IN], *at = room;
     void *stored = dg_calloc((size_t)total, sizeof(double));
     dg_type types[DG_OP_MAX_IN];
@@ -231,7 +231,7 @@ static bool cse_rule(void *user, dg_graph *to, const dg_graph *from, int32_t ind
 {
     seen *s = user;
     const dg_node *node = dg_graph_node(from, index);
-    if (!node->op || strcmp(node->op->name, "all_reduce") == 0) return false;
+    if (!node->op || dg_op_over_ranks(node->op)) return false;
     dg_value same = shortcut(to, node, in);
     if (dg_is_value(same)) {
         y[0] = same;

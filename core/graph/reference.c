@@ -144,11 +144,15 @@ static dg_status check(void *self, const dg_program *p, dg_complain_function com
     (void)self;
     uint32_t bad = 0, first = 0;
     for (uint32_t n = 0; n < p->n_nodes; n++) {
-        const dg_op *op = dg_op_find(p->nodes[n].op);
-        if (op && op->cls == DG_PRIM) continue;
+        const dg_program_node *node = &p->nodes[n];
+        const dg_op *op = dg_op_find(node->op);
+        const char *why = !op                  ? "there is no such op"
+                          : op->cls != DG_PRIM ? "only primitives are run; it must be lowered"
+                          : dg_attr_int(node->attrs, node->n_attrs, "ranks") > 1 ? "this backend is one rank"
+                                                                                 : NULL;
+        if (!why) continue;
         if (bad++ == 0) first = n;
-        if (complain)
-            complain(user, n, op ? "only primitives are run; it must be lowered" : "there is no such op");
+        if (complain) complain(user, n, why);
     }
     if (!bad) return DG_OK;
     return dg_fail(err, DG_ERR_UNSUPPORTED,

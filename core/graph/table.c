@@ -93,6 +93,14 @@ const dg_op *dg_op_find(const char *name)
     return hit ? *hit : NULL;
 }
 
+bool dg_op_over_ranks(const dg_op *op)
+{
+    if (strcmp(op->name, "all_reduce") == 0) return true;
+    for (int k = 0; k < op->n_attrs; k++)
+        if (strcmp(op->attrs[k].name, "ranks") == 0) return true;
+    return false;
+}
+
 size_t dg_op_count(void)
 {
     return N_OPS;

@@ -7,9 +7,11 @@
 
 #include "base/mem.h"
 #include "train/dataset.h"
+#include "train/features.h"
 #include "train/finetune.h"
 #include "train/inputs.h"
 #include "train/state.h"
+#include "train/tokenize.h"
 
 static double now(void)
 {
@@ -172,6 +174,11 @@ typedef struct bench {
     dg_source *source;
     dg_finetune finetune;
     dg_step step;
+    dg_graph *tokens;
+    dg_program *tokenize;
+    dg_extractor encoder;
+    const dg_graph *forward;   /* of the part, and */
+    const dg_program *program; /* what is timed; of one of those above */
     dg_state state;
     dg_inputs inputs;
     dg_loader *loader;
@@ -180,32 +187,62 @@ typedef struct bench {
     double *ms;
 } bench;
 
-static dg_status set_up(bench *b, const dg_recipe *recipe, const dg_registry *registry,
-                        const dg_bench_options *o, dg_error *err)
+static dg_status build_step(bench *b, dg_error *err)
 {
-    DG_TRY(dg_parts_open(recipe, registry, true, &b->parts, err));
-    DG_TRY(dg_dataset_open(recipe, NULL, &b->source, err));
-    DG_TRY(dg_run_make_plan(&b->parts, dg_source_count(b->source), &b->plan, err));
     dg_step_spec spec;
     DG_TRY(dg_task_spec(&b->parts, &b->plan, dg_source_classes(b->source), &b->finetune, &spec, err));
     spec.accumulate = 1;
     DG_TRY(dg_step_build(&b->parts, &spec, &b->step, err));
-    DG_TRY(dg_state_open(&b->parts, &b->state, err));
-    DG_TRY(dg_state_init(&b->state, b->step.forward, b->parts.seed, false, err));
+    b->forward = b->step.forward;
+    b->program = b->step.train;
     b->inputs.ranks = b->step.ranks;
-    DG_TRY(dg_inputs_open(&b->parts, b->step.train, &b->inputs, err));
     b->inputs.fill = spec.classify ? dg_finetune_fill : NULL;
     b->inputs.user = &b->finetune;
-    DG_TRY(dg_backend_of(&b->parts)->compile(b->parts.backend.self, b->step.train, b->state.store, &b->exe,
-                                             err));
-    dg_loader_config c = dg_dataset_config(&b->parts, 0, o->steps + o->warmup);
+    return DG_OK;
+}
+
+static dg_status build_tokenizer(bench *b, dg_error *err)
+{
+    DG_TRY(dg_tokenize_graph(&b->parts, b->plan.batch, b->plan.compute, &b->tokens, err));
+    DG_TRY(dg_finish_program(b->tokens, &b->parts, "tokenize", false, &b->tokenize, err));
+    b->forward = b->tokens;
+    b->program = b->tokenize;
+    return DG_OK;
+}
+
+static dg_status build_encoder(bench *b, dg_error *err)
+{
+    const dg_feature_spec spec = dg_feature_spec_read(b->parts.recipe, "knn");
+    DG_TRY(dg_extractor_open(&b->parts, &spec, b->plan.batch, b->plan.compute, &b->encoder, err));
+    b->forward = b->encoder.graph;
+    b->program = b->encoder.program;
+    return DG_OK;
+}
+
+static dg_status set_up(bench *b, const dg_recipe *recipe, const dg_registry *registry,
+                        const dg_bench_options *o, dg_error *err)
+{
+    static dg_status (*const build[])(bench *, dg_error *) = {[DG_BENCH_STEP] = build_step,
+                                                              [DG_BENCH_TOKENIZER] = build_tokenizer,
+                                                              [DG_BENCH_ENCODER] = build_encoder};
+    DG_TRY(dg_parts_open(recipe, registry, true, &b->parts, err));
+    DG_TRY(dg_dataset_open(recipe, NULL, &b->source, err));
+    DG_TRY(dg_run_make_plan(&b->parts, dg_source_count(b->source), &b->plan, err));
+    DG_TRY(build[o->part](b, err));
+    DG_TRY(dg_state_open(&b->parts, &b->state, err));
+    DG_TRY(dg_state_init(&b->state, b->forward, b->parts.seed, false, err));
+    DG_TRY(dg_inputs_open(&b->parts, b->program, &b->inputs, err));
+    DG_TRY(
+        dg_backend_of(&b->parts)->compile(b->parts.backend.self, b->program, b->state.store, &b->exe, err));
+    dg_loader_config c = dg_dataset_config(&b->parts, 0, o->before ? -1 : o->steps + o->warmup);
     DG_TRY(dg_loader_open(&c, b->source, &b->loader, err));
-    b->outputs = dg_calloc(b->step.train->n_outputs + 1, sizeof *b->outputs);
+    b->outputs = dg_calloc(b->program->n_outputs + 1, sizeof *b->outputs);
     b->ms = dg_calloc((size_t)o->steps + 1, sizeof *b->ms);
     return b->outputs && b->ms ? DG_OK : dg_fail(err, DG_ERR_NOMEM, "out of memory");
 }
 
-static dg_status steps(bench *b, const dg_bench_options *o, double *wait, dg_error *err)
+/* *done: counted steps; fewer than asked for where options->before says no. */
+static dg_status steps(bench *b, const dg_bench_options *o, int64_t *done, double *wait, dg_error *err)
 {
     const dg_backend_interface *backend = dg_backend_of(&b->parts);
     const float scalars[3] = {1e-6f, 0.1f, 0.05f};
@@ -216,15 +253,19 @@ static dg_status steps(bench *b, const dg_bench_options *o, double *wait, dg_err
             before = dg_loader_get_stats(b->loader).wait_seconds;
             if (o->nodes) backend->profile(b->exe, true);
         }
+        if (i >= o->warmup && o->before && !o->before(o->user)) break;
         double t = now();
         DG_TRY(dg_loader_next(b->loader, &batch, err));
         dg_status s = dg_inputs_fill(&b->inputs, batch, scalars, err);
-        dg_run io = {(uint32_t)sizeof io,      b->inputs.n,   b->inputs.data,
-                     b->step.train->n_outputs, b->step.ranks, b->outputs};
+        dg_run io = {(uint32_t)sizeof io,   b->inputs.n,     b->inputs.data,
+                     b->program->n_outputs, b->inputs.ranks, b->outputs};
         if (s == DG_OK) s = backend->run(b->exe, &io, err);
         dg_loader_release(b->loader, batch);
         DG_TRY(s);
-        if (i >= o->warmup) b->ms[i - o->warmup] = 1e3 * (now() - t);
+        if (i < o->warmup) continue;
+        b->ms[*done] = 1e3 * (now() - t);
+        if (o->after) o->after(o->user, b->ms[*done]);
+        ++*done;
     }
     *wait = dg_loader_get_stats(b->loader).wait_seconds - before;
     return DG_OK;
@@ -236,6 +277,9 @@ static void tear_down(bench *b)
     if (b->exe) dg_backend_of(&b->parts)->release(b->exe);
     dg_inputs_close(&b->inputs);
     dg_state_close(&b->state);
+    dg_extractor_close(&b->encoder);
+    dg_program_destroy(b->tokenize);
+    dg_graph_destroy(b->tokens);
     dg_step_destroy(&b->step);
     dg_source_close(b->source);
     dg_parts_close(&b->parts);
@@ -243,18 +287,18 @@ static void tear_down(bench *b)
     dg_free(b->ms);
 }
 
-static void conclude(bench *b, const dg_bench_options *o, double wait, dg_bench *out)
+static void conclude(bench *b, int64_t done, double wait, dg_bench *out)
 {
-    double sum = 0;
+    double sum = 0, *ms = b->ms;
     struct rusage usage;
-    for (int64_t i = 0; i < o->steps; i++) sum += b->ms[i];
-    qsort(b->ms, (size_t)o->steps, sizeof *b->ms, ascending);
-    out->ms_per_step =
-        o->steps % 2 ? b->ms[o->steps / 2] : 0.5 * (b->ms[o->steps / 2 - 1] + b->ms[o->steps / 2]);
+    for (int64_t i = 0; i < done; i++) sum += ms[i];
+    qsort(ms, (size_t)done, sizeof *ms, ascending);
+    out->ms_per_step = done % 2 ? ms[done / 2] : 0.5 * (ms[done / 2 - 1] + ms[done / 2]);
     out->batch = b->plan.batch;
-    out->steps = o->steps;
+    out->steps = done;
     out->images_per_second = 1e3 * (double)out->batch / out->ms_per_step;
-    out->gflop_per_image = 1e-9 * dg_program_cost(b->step.train).flops * b->step.ranks / (double)out->batch;
+    out->gflop_per_image = 1e-9 * dg_program_cost(b->program).flops *
+                           (b->inputs.ranks > 1 ? b->inputs.ranks : 1) / (double)out->batch;
     out->gflops = out->gflop_per_image * out->images_per_second;
     out->fraction_of_peak = out->gflops / out->peak_gflops;
     out->data_wait_fraction = sum > 0 ? 1e3 * wait / sum : 0;
@@ -269,14 +313,15 @@ dg_status dg_bench_run(const dg_recipe *recipe, const dg_registry *registry, con
 {
     bench b = {0};
     double wait = 0;
+    int64_t done = 0;
     memset(out, 0, sizeof *out);
     dg_status s = set_up(&b, recipe, registry, options, err);
-    if (s == DG_OK) s = measure_peak(&b.parts, b.step.train, b.plan.compute, &out->peak_gflops, err);
+    if (s == DG_OK) s = measure_peak(&b.parts, b.program, b.plan.compute, &out->peak_gflops, err);
     out->peak_gflops *= 1e-9;
-    if (s == DG_OK) s = steps(&b, options, &wait, err);
-    if (s == DG_OK) conclude(&b, options, wait, out);
-    if (s == DG_OK && options->nodes)
-        s = table_of_nodes(&b.parts, b.step.train, b.exe, options->steps, nodes, err);
+    if (s == DG_OK) s = steps(&b, options, &done, &wait, err);
+    if (s == DG_OK && done > 0) conclude(&b, done, wait, out);
+    if (s == DG_OK && options->nodes && done > 0)
+        s = table_of_nodes(&b.parts, b.program, b.exe, done, nodes, err);
     tear_down(&b);
     return s;
 }

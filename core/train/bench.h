@@ -1,4 +1,4 @@
-/* bench.h - how fast a recipe trains here, against the GEMM rate of the same process. */
+/* bench.h - how fast a recipe, or a part of it, runs here, against the GEMM rate of the same process. */
 #ifndef DG_TRAIN_BENCH_H
 #define DG_TRAIN_BENCH_H
 
@@ -18,14 +18,25 @@ typedef struct dg_bench {
     int64_t batch, steps;
 } dg_bench;
 
+typedef enum dg_bench_part {
+    DG_BENCH_STEP,      /* the whole training step of the recipe's task */
+    DG_BENCH_TOKENIZER, /* tokens of a batch */
+    DG_BENCH_ENCODER    /* features of a batch of whole pictures */
+} dg_bench_part;
+
 typedef struct dg_bench_options {
     int64_t steps; /* counted ones, after `warmup` */
     int64_t warmup;
+    dg_bench_part part;
     bool nodes; /* time every node */
+    /* Before each counted step, which is not done when it says no, and after it; NULL: nobody is asked. */
+    bool (*before)(void *user);
+    void (*after)(void *user, double ms);
+    void *user;
 } dg_bench_options;
 
-/* Trains on the recipe's data without writing anything. With options->nodes, *nodes gets a table: time,
- * share, GFLOP/s by op. */
+/* Runs on the recipe's data without writing anything. With options->nodes, *nodes gets a table: time, share,
+ * GFLOP/s by op. */
 dg_status dg_bench_run(const dg_recipe *recipe, const dg_registry *registry, const dg_bench_options *options,
                        dg_bench *out, dg_str *nodes, dg_error *err);
 

@@ -15,7 +15,7 @@ static dg_source *shapes(void)
 {
     dg_error err;
     dg_source *s;
-    const dg_synthetic_config config = {.seed = 9, .count = COUNT, .height = 40, .width = 52, .classes = 10};
+    const dg_synthetic_config config = {DG_SYNTHETIC_SCENE, .seed = 9, .count = COUNT, .height = 40, .width = 52, .classes = 10};
     ASSERT_OK(dg_source_open_synthetic(&config, &s, &err));
     return s;
 }

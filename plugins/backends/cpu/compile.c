@@ -131,11 +131,31 @@ dg_status dg_cpu_memory(void *self, const dg_program *p, dg_memory_need *out, dg
         *out = (dg_memory_need){.struct_size = (uint32_t)sizeof *out,
                                 .state = state,
                                 .temporary = c.arena_bytes + c.constant_bytes +
-                                             c.worker_bytes * (uint64_t)cpu->threads};
+                                             c.worker_bytes * (uint64_t)cpu->threads,
+                                .packed = c.packed_bytes};
     }
     dg_cpu_pool_free(&c.plan_pool);
     dg_cpu_pool_free(&c.pool);
     return s;
+}
+
+/* ---- frozen weights */
+
+bool dg_cpu_is_frozen(const dg_cpu_plan *c, int32_t v)
+{
+    int32_t l = c->p->values[v].leaf;
+    return l >= 0 && c->p->leaves[l].kind == DG_LEAF_FROZEN && c->p->leaves[l].update < 0 &&
+           c->values[v].uses == 1;
+}
+
+void dg_cpu_frozen_layout(dg_cpu_plan *c, int32_t v, const dnnl_memory_desc_t *plain,
+                          const dnnl_memory_desc_t *layout)
+{
+    if (c->dry) return;
+    dg_cpu_frozen *f = &c->frozen[c->p->values[v].leaf];
+    f->packed = true;
+    f->plain = *plain;
+    f->layout = *layout;
 }
 
 /* ---- the executable */
@@ -147,7 +167,9 @@ static dg_status bind_leaves(dg_cpu_plan *c, dg_backend_store *s)
         const dg_type *t = dg_cpu_type(c, leaf->value);
         if (leaf->kind == DG_LEAF_INPUT) continue;
         DG_TRY(dg_cpu_store_add(s, leaf->name, t, c->err));
-        c->values[leaf->value].memory = dg_cpu_store_find(s, leaf->name, t);
+        dg_cpu_tensor *tensor = dg_cpu_store_find(s, leaf->name, t);
+        c->values[leaf->value].memory = tensor->data;
+        if (leaf->kind == DG_LEAF_FROZEN) c->frozen[l].tensor = tensor;
         if (leaf->update >= 0 && c->values[leaf->update].leaf == (int32_t)l)
             c->values[leaf->update].memory = c->values[leaf->value].memory;
     }
@@ -165,6 +187,10 @@ static dg_status make(dg_backend_exe *exe, dg_backend_store *s)
 {
     dg_cpu_plan *c = &exe->plan;
     const dg_program *p = c->p;
+    exe->store = s;
+    exe->seen = s->changes - 1;
+    c->frozen = persistent(c, p->n_leaves, sizeof *c->frozen, "the weights");
+    if (c->status != DG_OK) return c->status;
     DG_TRY(bind_leaves(c, s));
     uint64_t workers = c->worker_bytes * (uint64_t)c->cpu->threads;
     c->arena = dg_cpu_allocate(c->cpu, c->arena_bytes);
@@ -213,6 +239,7 @@ void dg_cpu_release(dg_backend_exe *exe)
     if (!exe) return;
     const dg_cpu *cpu = exe->plan.cpu;
     dg_cpu_products_free(&exe->plan);
+    dg_cpu_int8_free(&exe->plan);
     dg_cpu_pool_free(&exe->plan.pool);
     dg_cpu_free(cpu, exe->plan.arena);
     dg_cpu_free(cpu, exe->workers);

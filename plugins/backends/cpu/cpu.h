@@ -21,19 +21,34 @@ typedef struct dg_cpu {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
     int threads;
-    bool bf16; /* oneDNN has products of bf16 */
+    bool threads_given;         /* by the recipe; otherwise all that the process may use */
+    bool bf16;                  /* oneDNN has products of bf16 */
+    const dg_collective *ranks; /* the processes that train together; NULL: only this one */
 } dg_cpu;
 
 /* ---- store.c */
 
+/* The elements are in the order of the type, or, for the programs that read it, in oneDNN's `layout`. */
+typedef struct dg_cpu_tensor {
+    dg_type type;
+    char *data;
+    bool packed;
+    dnnl_memory_desc_t plain, layout; /* if packed: the same matrix, of the same size, in both orders */
+    char name[];
+} dg_cpu_tensor;
+
 struct dg_backend_store {
     dg_cpu *cpu;
-    struct dg_cpu_tensor **tensors; /* sorted by name */
+    dg_cpu_tensor **tensors; /* sorted by name */
     size_t n, room;
+    uint64_t changes; /* grows when a tensor is written from outside or laid out anew */
 };
 
-/* Memory of the tensor, or NULL when there is none of that name and type. */
-void *dg_cpu_store_find(const dg_backend_store *s, const char *name, const dg_type *type);
+/* NULL when there is none of that name and type. */
+dg_cpu_tensor *dg_cpu_store_find(const dg_backend_store *s, const char *name, const dg_type *type);
+/* Brings the tensor into the order `layout`, or of its type (both NULL); in place, through a copy. */
+dg_status dg_cpu_store_order(dg_backend_store *s, dg_cpu_tensor *t, const dnnl_memory_desc_t *plain,
+                             const dnnl_memory_desc_t *layout, dg_error *err);
 dg_status dg_cpu_store_create(void *self, dg_backend_store **out, dg_error *err);
 void dg_cpu_store_destroy(dg_backend_store *s);
 dg_status dg_cpu_store_add(dg_backend_store *s, const char *name, const dg_type *type, dg_error *err);
@@ -105,8 +120,15 @@ typedef struct dg_cpu_copy {
     uint64_t bytes;
 } dg_cpu_copy;
 
+/* A frozen weight, and the order in which the program reads it. */
+typedef struct dg_cpu_frozen {
+    dg_cpu_tensor *tensor;
+    bool packed;
+    dnnl_memory_desc_t plain, layout; /* if packed */
+} dg_cpu_frozen;
+
 typedef struct dg_cpu_step {
-    dg_cpu_kernel kernel; /* NULL: product */
+    dg_cpu_kernel kernel; /* NULL: product, or else a sum over ranks */
     const void *args;     /* of the kernel */
     struct dg_cpu_product *product;
     int64_t units, grain; /* units of a piece of work; pieces do not depend on the number of threads */
@@ -138,11 +160,14 @@ typedef struct dg_cpu_plan {
     uint64_t arena_bytes;
     uint64_t constant_bytes;
     struct dg_cpu_product *products; /* list, for release */
-    const void **outputs;            /* [n_outputs] */
-    dg_cpu_copy *inputs;             /* [n_inputs] in the order of the INPUT leaves */
-    dg_cpu_copy *copies;             /* [n_copies] updates that are not made in place */
+    struct dg_cpu_int8 *int8s;       /* the same */
+    uint64_t packed_bytes;
+    const void **outputs; /* [n_outputs] */
+    dg_cpu_copy *inputs;  /* [n_inputs] in the order of the INPUT leaves */
+    dg_cpu_copy *copies;  /* [n_copies] updates that are not made in place */
     uint32_t n_inputs, n_copies;
-    dg_status status; /* sticky */
+    dg_cpu_frozen *frozen; /* [n_leaves] tensor NULL: another kind of leaf */
+    dg_status status;      /* sticky */
     dg_error *err;
 } dg_cpu_plan;
 
@@ -188,6 +213,13 @@ static inline const dg_type *dg_cpu_type(const dg_cpu_plan *c, int32_t v)
     return &c->p->values[v].type;
 }
 
+/* ranks.c */
+dg_status dg_cpu_join(void *self, const dg_collective *ranks, dg_error *err);
+/* NULL, or why the node cannot be run in several processes. */
+const char *dg_cpu_rank_refusal(const dg_cpu *cpu, const dg_work *work);
+void dg_cpu_emit_all_reduce(dg_cpu_plan *c, uint32_t n);
+dg_status dg_cpu_sum_over_ranks(const dg_cpu *cpu, const void *args, dg_error *err);
+
 /* One emitter an op: emit_rows.c, emit_reduce.c, emit_attention.c, product.c. */
 void dg_cpu_emit_gather(dg_cpu_plan *c, uint32_t n);
 void dg_cpu_emit_scatter_add(dg_cpu_plan *c, uint32_t n);
@@ -197,6 +229,7 @@ void dg_cpu_emit_argmax(dg_cpu_plan *c, uint32_t n);
 void dg_cpu_emit_top_k(dg_cpu_plan *c, uint32_t n);
 void dg_cpu_emit_matmul(dg_cpu_plan *c, uint32_t n);
 void dg_cpu_emit_linear(dg_cpu_plan *c, uint32_t n);
+void dg_cpu_emit_linear_int8(dg_cpu_plan *c, uint32_t n);
 void dg_cpu_emit_layer_norm(dg_cpu_plan *c, uint32_t n);
 void dg_cpu_emit_layer_norm_grad(dg_cpu_plan *c, uint32_t n);
 void dg_cpu_emit_softmax(dg_cpu_plan *c, uint32_t n);
@@ -213,11 +246,22 @@ void dg_cpu_emit_adamw(dg_cpu_plan *c, uint32_t n);
 void dg_cpu_emit_reduction(dg_cpu_plan *c, const void *x, int32_t x_dtype, int64_t outer, int64_t n,
                            int64_t inner, void *y, int32_t y_dtype, bool max);
 
+/* compile.c: is v a frozen weight, as it is in the store, that no other node reads? */
+bool dg_cpu_is_frozen(const dg_cpu_plan *c, int32_t v);
+/* It is to be in the order `layout` when the program runs. */
+void dg_cpu_frozen_layout(dg_cpu_plan *c, int32_t v, const dnnl_memory_desc_t *plain,
+                          const dnnl_memory_desc_t *layout);
+
 /* product.c */
 dg_status dg_cpu_product_run(struct dg_cpu_product *p, char *workers, uint64_t stride, dg_error *err);
 void dg_cpu_products_free(dg_cpu_plan *c);
 /* Has oneDNN products of these dtypes that are not its plain reference? */
 bool dg_cpu_is_native(const dg_cpu *cpu, int32_t in, int32_t out);
+
+/* int8.c */
+/* Makes the integers of all frozen weights of the plan. */
+dg_status dg_cpu_int8_pack(dg_cpu_plan *c, dg_error *err);
+void dg_cpu_int8_free(dg_cpu_plan *c);
 
 /* compile.c */
 dg_status dg_cpu_memory(void *self, const dg_program *p, dg_memory_need *out, dg_error *err);
@@ -227,6 +271,8 @@ void dg_cpu_release(dg_backend_exe *exe);
 
 struct dg_backend_exe {
     dg_cpu_plan plan;
+    dg_backend_store *store;
+    uint64_t seen;       // the store's changes when frozen weights were last put in order
     char *workers;       // [threads, worker_bytes]
     dg_node_time *times; // [n_nodes]
     bool profiling;

@@ -96,7 +96,9 @@ void dg_cpu_emit_normalize_grad(dg_cpu_plan *c, uint32_t i)
 {
     const dg_program_node *n = node_at(c, i);
     /* The kernel only reads what it is given here. */
-    dg_cpu_rows a = {.y = dg_cpu_in(c, n->in[1]), .rnorm = (float *)dg_cpu_in(c, n->in[2])};
+    dg_cpu_rows a = {.y = dg_cpu_in(c, n->in[1]),
+                     .rnorm = (float *)dg_cpu_in(c, n->in[2]),
+                     .eps = (float)dg_cpu_real(n, "eps")};
     emit_row_op(c, n, c->cpu->kernels->normalize_grad, a);
 }
 

@@ -85,6 +85,15 @@ static void plan_dense(dg_cpu_plan *c, const dg_program_node *n)
     for (uint32_t k = 0; k < n->n_out; k++) c->values[n->out + (int32_t)k].own = true;
 }
 
+/* One process: the elements themselves. */
+static void plan_all_reduce(dg_cpu_plan *c, const dg_program_node *n)
+{
+    if (c->cpu->ranks)
+        plan_dense(c, n);
+    else
+        plan_same(c, n);
+}
+
 /* Rows of heads may lie apart, as the parts of a qkv do; within a row elements must follow each other. */
 static void plan_attention(dg_cpu_plan *c, const dg_program_node *n)
 {
@@ -129,6 +138,14 @@ static void emit_view(dg_cpu_plan *c, uint32_t i)
     /* A reshape that no strides express walks its input's shape instead. */
     dg_cpu_chain_load(c, &copy, c->values[n->out].view.root == n->out ? n->in[0] : n->out);
     dg_cpu_chain_emit(c, &copy, (dg_dtype)value_of(c, n->out)->type.dtype, dg_cpu_out(c, n->out), NULL);
+}
+
+static void emit_all_reduce(dg_cpu_plan *c, uint32_t i)
+{
+    if (c->cpu->ranks)
+        dg_cpu_emit_all_reduce(c, i);
+    else
+        emit_view(c, i);
 }
 
 static void emit_concat(dg_cpu_plan *c, uint32_t i)
@@ -202,7 +219,10 @@ static const struct {
     {"transpose", plan_transpose, emit_view},
     {"broadcast", plan_broadcast, emit_view},
     {"slice", plan_slice, emit_view},
-    {"all_reduce", plan_same, emit_view}, /* one rank */
+    {"all_reduce", plan_all_reduce, emit_all_reduce},
+    {"reduce_scatter", plan_same, emit_view}, /* one rank; so the next two */
+    {"all_gather", plan_same, emit_view},
+    {"shard", plan_same, emit_view},
     {"concat", plan_concat, emit_concat},
     {"gather", plan_dense, dg_cpu_emit_gather},
     {"scatter_add", plan_dense, dg_cpu_emit_scatter_add},
@@ -212,6 +232,7 @@ static const struct {
     {"top_k", plan_dense, dg_cpu_emit_top_k},
     {"matmul", plan_dense, dg_cpu_emit_matmul},
     {"linear", plan_dense, dg_cpu_emit_linear},
+    {"linear_int8", plan_dense, dg_cpu_emit_linear_int8},
     {"layer_norm", plan_dense, dg_cpu_emit_layer_norm},
     {"layer_norm_grad", plan_dense, dg_cpu_emit_layer_norm_grad},
     {"softmax", plan_dense, dg_cpu_emit_softmax},

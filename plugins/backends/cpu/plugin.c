@@ -6,8 +6,9 @@
 static const char *const isa_choices[] = {"auto", "plain", "avx2", "avx512", "avx512_bf16", NULL};
 
 static const dg_param_spec specs[] = {
-    DG_PARAM(INT, "threads", "0", "threads", "threads of a step; 0: all cores that the process may use", 0,
-             4096, NULL),
+    DG_PARAM(INT, "threads", "0", "threads",
+             "threads of a step; 0: all cores that the process may use, shared among the ranks of a machine",
+             0, 4096, NULL),
     DG_PARAM(CHOICE, "isa", "auto", "", "instruction set of the kernels other than matrix products", 0, 0,
              isa_choices),
 };
@@ -35,6 +36,7 @@ static dg_status create(const dg_host *host, const dg_params *params, void **sel
     if (!cpu) return dg_fail(err, DG_ERR_NOMEM, "out of memory for the cpu backend");
     cpu->host = host;
     cpu->kernels = kernels;
+    cpu->threads_given = threads > 0;
     cpu->threads = threads > 0 ? (int)threads : dg_cpu_usable_threads();
     if (dnnl_engine_create(&cpu->engine, dnnl_cpu, 0) != dnnl_success ||
         dnnl_stream_create(&cpu->stream, cpu->engine, dnnl_stream_default_flags) != dnnl_success) {
@@ -117,6 +119,7 @@ static const dg_backend_interface interface = {
     .run = dg_cpu_run,
     .profile = dg_cpu_profile,
     .times = dg_cpu_times,
+    .join = dg_cpu_join,
 };
 
 static const dg_factory factories[] = {

@@ -5,7 +5,11 @@
  * with a primitive made for one thread (tests/backends/test_cpu_threads.c compares the bits).
  *
  * Native are f32 and, where the processor has the instructions, bf16 with bf16 or f32 results. The rest goes
- * through f32 copies of what is not. */
+ * through f32 copies of what is not.
+ *
+ * The right operand of a large bf16 product is first put into the order in which the kernel reads it: once
+ * for all runs where it is a frozen weight, else by a pass of its own, which costs less than what oneDNN does
+ * about it on its own in every thread and for every tile. */
 #include "cpu.h"
 
 /* c [batch, m, n] = a [batch, m, k] b [batch, k, n] + bias [n]; ta, tb: stored the other way round. */
@@ -13,7 +17,13 @@ typedef struct shape {
     int64_t batch, m, n, k;
     bool ta, tb;
     int32_t in, out, bias; /* dtypes; bias DG_NONE: none */
+    bool packed;           /* b is in the order of PACKED */
 } shape;
+
+/* bf16 [k, n] in blocks of 32 x PACKED_COLUMNS, those of the same columns one after the other, padded to
+ * whole blocks; so a range of columns that begins with a block is a packed matrix itself. */
+#define PACKED dnnl_BA16a64b2a
+enum { PACKED_COLUMNS = 64, PACKED_ROWS = 32, LEAST_ROWS = 256 /* of a, for which packing b pays */ };
 
 typedef struct call {
     dnnl_primitive_t primitive; /* one of the product's */
@@ -24,7 +34,8 @@ typedef struct call {
 
 enum { N_KINDS = 4 }; /* of tiles: whole, in the last row, in the last column, in the corner */
 
-/* A whole product is one call by all threads; tiles are calls by one thread each. */
+/* A whole product, or the packing of an operand, is one call by all threads; tiles are calls by one thread
+ * each. */
 typedef struct dg_cpu_product {
     struct dg_cpu_product *next;
     dg_cpu *cpu;
@@ -63,6 +74,14 @@ static dnnl_memory_desc_t matrix(int64_t batch, int64_t rows, int64_t columns, i
     return d;
 }
 
+static dnnl_memory_desc_t packed_matrix(int64_t rows, int64_t columns)
+{
+    dnnl_memory_desc_t d;
+    dnnl_dims_t dims = {rows, columns};
+    dnnl_memory_desc_init_by_tag(&d, 2, dims, dnnl_bf16, PACKED);
+    return d;
+}
+
 typedef struct descs {
     dnnl_memory_desc_t a, b, c, bias;
 } descs;
@@ -75,7 +94,7 @@ static dnnl_status_t describe(const dg_cpu *cpu, const shape *s, int64_t batch, 
     dnnl_primitive_attr_t attr = NULL;
     dnnl_dims_t dims = {1, n}, strides = {n, 1};
     d->a = matrix(batch, m, s->k, s->m, s->k, s->ta, s->in);
-    d->b = matrix(batch, s->k, n, s->k, s->n, s->tb, s->in);
+    d->b = s->packed ? packed_matrix(s->k, n) : matrix(batch, s->k, n, s->k, s->n, s->tb, s->in);
     d->c = matrix(batch, m, n, s->m, s->n, false, s->out);
     if (s->bias) dnnl_memory_desc_init_by_strides(&d->bias, 2, dims, data_type(s->bias), strides);
     dnnl_status_t status = dnnl_primitive_attr_create(&attr);
@@ -102,7 +121,7 @@ static const char *implementation(const_dnnl_primitive_desc_t pd)
 
 bool dg_cpu_is_native(const dg_cpu *cpu, int32_t in, int32_t out)
 {
-    shape s = {1, 64, 64, 64, false, true, in, out, DG_NONE};
+    shape s = {1, 64, 64, 64, false, true, in, out, DG_NONE, false};
     descs d;
     dnnl_primitive_desc_t pd = NULL;
     if (describe(cpu, &s, 1, s.m, s.n, &d, &pd) != dnnl_success) return false;
@@ -159,13 +178,18 @@ static dg_cpu_product *new_product(dg_cpu_plan *c, int64_t n_calls)
     return p;
 }
 
+static bool is_brgemm(const_dnnl_primitive_desc_t pd)
+{
+    return strncmp(implementation(pd), "brg", 3) == 0;
+}
+
 /* One call for all threads; false when its bits could depend on their number. */
 static bool emit_whole(dg_cpu_plan *c, const shape *s, operands x)
 {
     descs d;
     dnnl_primitive_desc_t pd = NULL;
     dnnl_status_t status = s->ta ? dnnl_unimplemented : describe(c->cpu, s, s->batch, s->m, s->n, &d, &pd);
-    if (status != dnnl_success || strncmp(implementation(pd), "brg", 3) != 0) {
+    if (status != dnnl_success || !is_brgemm(pd)) {
         if (pd) dnnl_primitive_desc_destroy(pd);
         return false;
     }
@@ -196,7 +220,8 @@ static tiling tiling_of(const shape *s)
     if (t.height > s->m) t.height = s->m;
     t.rows = (s->m + t.height - 1) / t.height;
     if (t.rows < 12 && s->n >= 2048) t.width = 1024;
-    if (t.rows < 4 && s->n >= 192 && s->n < 2048) t.width = (s->n / 2 + 15) / 16 * 16;
+    int64_t unit = s->packed ? PACKED_COLUMNS : 16;
+    if (t.rows < 4 && s->n >= 192 && s->n < 2048) t.width = (s->n / 2 + unit - 1) / unit * unit;
     t.columns = (s->n + t.width - 1) / t.width;
     return t;
 }
@@ -221,6 +246,13 @@ static dnnl_status_t describe_tiles(const dg_cpu *cpu, const shape *s, tiling *t
     return status;
 }
 
+/* Elements from b's start to its column n. */
+static int64_t column_offset(const shape *s, int64_t n)
+{
+    if (s->packed) return n * ((s->k + PACKED_ROWS - 1) / PACKED_ROWS * PACKED_ROWS);
+    return s->tb ? n * s->k : n;
+}
+
 static dnnl_status_t set_tiles(dg_cpu_plan *c, dg_cpu_product *p, const shape *s, operands x, const tiling *t)
 {
     int64_t in = (int64_t)dg_dtype_size((dg_dtype)s->in), out = (int64_t)dg_dtype_size((dg_dtype)s->out);
@@ -232,7 +264,7 @@ static dnnl_status_t set_tiles(dg_cpu_plan *c, dg_cpu_product *p, const shape *s
         int64_t m = row * t->height, n = column * t->width;
         int kind = kind_of(t, row, column);
         operands part = {x.a + (b * s->m * s->k + (s->ta ? m : m * s->k)) * in,
-                         x.b + (b * s->k * s->n + (s->tb ? n * s->k : n)) * in,
+                         x.b + (b * s->k * s->n + column_offset(s, n)) * in,
                          s->bias ? x.bias + n * (int64_t)dg_dtype_size((dg_dtype)s->bias) : NULL,
                          x.c + ((b * s->m + m) * s->n + n) * out};
         p->calls[i].primitive = p->primitives[kind];
@@ -274,7 +306,73 @@ static const char *widened(dg_cpu_plan *c, const char *x, int64_t count)
     return (const char *)y;
 }
 
-static void emit_product(dg_cpu_plan *c, shape s, operands x)
+/* ---- packing b */
+
+/* Would all primitives of the packed product be brgemm's? */
+static bool packs(const dg_cpu *cpu, const shape *s)
+{
+    tiling t = {0};
+    int64_t bytes = 0;
+    bool ok;
+    if (s->ta) {
+        int threads = dg_cpu_threads_begin(1);
+        t = tiling_of(s);
+        ok = describe_tiles(cpu, s, &t, &bytes) == dnnl_success;
+        dg_cpu_threads_end(threads);
+    } else {
+        descs d;
+        ok = describe(cpu, s, 1, s->m, s->n, &d, &t.pd[0]) == dnnl_success;
+    }
+    for (int k = 0; k < N_KINDS; k++) {
+        if (!t.pd[k]) continue;
+        ok = ok && is_brgemm(t.pd[k]);
+        dnnl_primitive_desc_destroy(t.pd[k]);
+    }
+    return ok;
+}
+
+/* A step that copies b [k, n] into room of its own. */
+static const char *packed_copy(dg_cpu_plan *c, const shape *s, const char *b)
+{
+    dnnl_memory_desc_t from = matrix(1, s->k, s->n, s->k, s->n, s->tb, s->in), to = packed_matrix(s->k, s->n);
+    void *room = dg_cpu_scratch(c, dnnl_memory_desc_get_size(&to));
+    dnnl_primitive_desc_t pd = NULL;
+    dg_cpu_product *p = c->dry ? NULL : new_product(c, 1);
+    if (!p) return NULL;
+    call *whole = &p->calls[0];
+    dnnl_status_t status =
+        dnnl_reorder_primitive_desc_create(&pd, &from, c->cpu->engine, &to, c->cpu->engine, NULL);
+    if (status == dnnl_success) status = dnnl_primitive_create(&p->primitives[0], pd);
+    whole->primitive = p->primitives[0];
+    if (status == dnnl_success) status = add_memory(c->cpu, whole, DNNL_ARG_FROM, &from, b);
+    if (status == dnnl_success) status = add_memory(c->cpu, whole, DNNL_ARG_TO, &to, room);
+    if (status != dnnl_success) fail(c, status, "packing");
+    dg_cpu_add_product(c, p, 0);
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    return room;
+}
+
+/* Makes s and x those of a product with packed b, where that is possible and pays; w: the value that b is, or
+ * -1. */
+static void pack(dg_cpu_plan *c, shape *s, operands *x, int32_t w)
+{
+    shape p = *s;
+    p.packed = true;
+    if (s->in != DG_BF16 || s->batch != 1 || s->n < PACKED_COLUMNS || !packs(c->cpu, &p)) return;
+    dnnl_memory_desc_t plain = matrix(1, s->k, s->n, s->k, s->n, s->tb, s->in),
+                       packed = packed_matrix(s->k, s->n);
+    bool same_size = dnnl_memory_desc_get_size(&packed) == (size_t)(s->k * s->n) * sizeof(uint16_t);
+    bool kept = w >= 0 && same_size && dg_cpu_is_frozen(c, w);
+    if (!kept && s->m < LEAST_ROWS) return;
+    if (kept)
+        dg_cpu_frozen_layout(c, w, &plain, &packed);
+    else
+        x->b = packed_copy(c, s, x->b);
+    *s = p;
+}
+
+/* w: the value that b is as a whole, or -1. */
+static void emit_product(dg_cpu_plan *c, shape s, operands x, int32_t w)
 {
     char *result = x.c;
     int64_t count = s.batch * s.m * s.n;
@@ -292,6 +390,7 @@ static void emit_product(dg_cpu_plan *c, shape s, operands x)
         if (narrow) x.c = dg_cpu_scratch(c, (uint64_t)count * sizeof(float));
         s.in = s.out = DG_F32;
     }
+    pack(c, &s, &x, w);
     if (!emit_whole(c, &s, x)) emit_tiles(c, &s, x);
     if (narrow) add_recode(c, c->cpu->kernels->narrow, x.c, result, count);
 }
@@ -307,7 +406,7 @@ void dg_cpu_emit_matmul(dg_cpu_plan *c, uint32_t i)
     s.k = a->dims[s.ta ? a->rank - 2 : a->rank - 1];
     s.batch = dg_type_count(y) / (s.m * s.n);
     operands x = {dg_cpu_in(c, n->in[0]), dg_cpu_in(c, n->in[1]), NULL, dg_cpu_out(c, n->out)};
-    emit_product(c, s, x);
+    emit_product(c, s, x, -1);
 }
 
 void dg_cpu_emit_linear(dg_cpu_plan *c, uint32_t i)
@@ -319,7 +418,7 @@ void dg_cpu_emit_linear(dg_cpu_plan *c, uint32_t i)
     if (n->in[2] >= 0) s.bias = dg_cpu_type(c, n->in[2])->dtype;
     operands x = {dg_cpu_in(c, n->in[0]), dg_cpu_in(c, n->in[1]), dg_cpu_in(c, n->in[2]),
                   dg_cpu_out(c, n->out)};
-    emit_product(c, s, x);
+    emit_product(c, s, x, n->in[1]);
 }
 
 /* ---- running */

@@ -72,6 +72,7 @@ static dg_status run_step(const dg_backend_exe *exe, const dg_cpu_step *step, dg
 {
     const dg_cpu_plan *c = &exe->plan;
     if (step->product) return dg_cpu_product_run(step->product, exe->workers, c->worker_bytes, err);
+    if (!step->kernel) return dg_cpu_sum_over_ranks(c->cpu, step->args, err);
     dg_cpu_parallel(c->cpu->threads, step->kernel, step->args, step->units, step->grain, exe->workers,
                     c->worker_bytes);
     return DG_OK;
@@ -105,6 +106,22 @@ static void finish(const dg_cpu_plan *c, const dg_run *run)
     }
 }
 
+/* Frozen weights are in the order that this program reads, unless another one ran or they were written. */
+static dg_status order_weights(dg_backend_exe *exe, dg_error *err)
+{
+    dg_cpu_plan *c = &exe->plan;
+    if (exe->seen == exe->store->changes) return DG_OK;
+    for (uint32_t l = 0; l < c->p->n_leaves; l++) {
+        const dg_cpu_frozen *f = &c->frozen[l];
+        if (f->tensor)
+            DG_TRY(dg_cpu_store_order(exe->store, f->tensor, f->packed ? &f->plain : NULL,
+                                      f->packed ? &f->layout : NULL, err));
+    }
+    DG_TRY(dg_cpu_int8_pack(c, err));
+    exe->seen = exe->store->changes;
+    return DG_OK;
+}
+
 dg_status dg_cpu_run(dg_backend_exe *exe, const dg_run *run, dg_error *err)
 {
     const dg_cpu_plan *c = &exe->plan;
@@ -114,7 +131,8 @@ dg_status dg_cpu_run(dg_backend_exe *exe, const dg_run *run, dg_error *err)
     for (uint32_t k = 0; k < c->n_inputs; k++)
         if (c->inputs[k].bytes) memcpy(c->inputs[k].to, run->inputs[k], (size_t)c->inputs[k].bytes);
     int threads = dg_cpu_threads_begin(c->cpu->threads);
-    dg_status s = run_steps(exe, err);
+    dg_status s = order_weights(exe, err);
+    if (s == DG_OK) s = run_steps(exe, err);
     dg_cpu_threads_end(threads);
     if (s == DG_OK) finish(c, run);
     return s;

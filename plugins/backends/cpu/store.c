@@ -4,12 +4,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-typedef struct dg_cpu_tensor {
-    dg_type type;
-    char *data;
-    char name[];
-} dg_cpu_tensor;
-
 /* ---- memory. The host's allocator promises no alignment; what it gave stands before what is handed out. */
 
 enum { ALIGN = 64, LARGE = 1 << 22 };
@@ -62,11 +56,65 @@ static bool same_type(const dg_type *a, const dg_type *b)
     return a->dtype == b->dtype && dg_same_dims(a, b);
 }
 
-void *dg_cpu_store_find(const dg_backend_store *s, const char *name, const dg_type *type)
+dg_cpu_tensor *dg_cpu_store_find(const dg_backend_store *s, const char *name, const dg_type *type)
 {
     bool found;
     size_t i = place(s, name, &found);
-    return found && same_type(&s->tensors[i]->type, type) ? s->tensors[i]->data : NULL;
+    return found && same_type(&s->tensors[i]->type, type) ? s->tensors[i] : NULL;
+}
+
+/* ---- the order of elements */
+
+static dnnl_status_t reorder(const dg_cpu *cpu, const dnnl_memory_desc_t *from, void *x,
+                             const dnnl_memory_desc_t *to, void *y)
+{
+    dnnl_primitive_desc_t pd = NULL;
+    dnnl_primitive_t p = NULL;
+    dnnl_memory_t m[2] = {NULL, NULL};
+    dnnl_status_t s = dnnl_reorder_primitive_desc_create(&pd, from, cpu->engine, to, cpu->engine, NULL);
+    if (s == dnnl_success) s = dnnl_primitive_create(&p, pd);
+    if (s == dnnl_success) s = dnnl_memory_create(&m[0], from, cpu->engine, x);
+    if (s == dnnl_success) s = dnnl_memory_create(&m[1], to, cpu->engine, y);
+    dnnl_exec_arg_t args[2] = {{DNNL_ARG_FROM, m[0]}, {DNNL_ARG_TO, m[1]}};
+    if (s == dnnl_success) s = dnnl_primitive_execute(p, cpu->stream, 2, args);
+    for (int i = 0; i < 2; i++)
+        if (m[i]) dnnl_memory_destroy(m[i]);
+    if (p) dnnl_primitive_destroy(p);
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    return s;
+}
+
+static dg_status move(dg_backend_store *s, dg_cpu_tensor *t, const dnnl_memory_desc_t *from,
+                      const dnnl_memory_desc_t *to, dg_error *err)
+{
+    uint64_t bytes = (uint64_t)dg_type_bytes(&t->type);
+    void *copy = dg_cpu_allocate(s->cpu, bytes);
+    if (!copy)
+        return dg_fail(err, DG_ERR_NOMEM, "out of memory: %llu bytes to lay out tensor '%s'",
+                       (unsigned long long)bytes, t->name);
+    memcpy(copy, t->data, (size_t)bytes);
+    dnnl_status_t status = reorder(s->cpu, from, copy, to, t->data);
+    if (status != dnnl_success) memcpy(t->data, copy, (size_t)bytes);
+    dg_cpu_free(s->cpu, copy);
+    if (status != dnnl_success)
+        return dg_fail(err, DG_ERR_INTERNAL, "oneDNN could not lay out tensor '%s' (status %d)", t->name,
+                       (int)status);
+    s->changes++;
+    return DG_OK;
+}
+
+dg_status dg_cpu_store_order(dg_backend_store *s, dg_cpu_tensor *t, const dnnl_memory_desc_t *plain,
+                             const dnnl_memory_desc_t *layout, dg_error *err)
+{
+    if (t->packed && layout && dnnl_memory_desc_equal(&t->layout, layout)) return DG_OK;
+    if (t->packed) DG_TRY(move(s, t, &t->layout, &t->plain, err));
+    t->packed = false;
+    if (!layout) return DG_OK;
+    DG_TRY(move(s, t, plain, layout, err));
+    t->packed = true;
+    t->plain = *plain;
+    t->layout = *layout;
+    return DG_OK;
 }
 
 dg_status dg_cpu_store_create(void *self, dg_backend_store **out, dg_error *err)
@@ -124,6 +172,7 @@ dg_status dg_cpu_store_add(dg_backend_store *s, const char *name, const dg_type 
     }
     t->type = *type;
     t->data = data;
+    t->packed = false;
     memcpy(t->name, name, length + 1);
     memmove(s->tensors + i + 1, s->tensors + i, (s->n - i) * sizeof *s->tensors);
     s->tensors[i] = t;
@@ -143,7 +192,7 @@ static dg_status part_of(dg_backend_store *s, const char *name, uint64_t offset,
                        (unsigned long long)offset, (unsigned long long)(offset + bytes), name,
                        (unsigned long long)size);
     *at = s->tensors[i]->data + offset;
-    return DG_OK;
+    return dg_cpu_store_order(s, s->tensors[i], NULL, NULL, err);
 }
 
 dg_status dg_cpu_store_write(dg_backend_store *s, const char *name, const void *data, uint64_t offset,
@@ -152,6 +201,7 @@ dg_status dg_cpu_store_write(dg_backend_store *s, const char *name, const void *
     char *at;
     DG_TRY(part_of(s, name, offset, bytes, &at, err));
     memcpy(at, data, (size_t)bytes);
+    s->changes++;
     return DG_OK;
 }
 

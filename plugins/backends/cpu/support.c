@@ -13,6 +13,8 @@ static const char *wrong_dtype(int32_t dtype)
 const char *dg_cpu_refusal(const dg_work *work)
 {
     if (!dg_cpu_knows(work->op)) return "the cpu backend does not have this op";
+    if (dg_attr_int(work->attrs, work->n_attrs, "ranks") > 1)
+        return "the cpu backend keeps whole tensors on each rank; leave optimizer.shard off";
     for (uint32_t k = 0; k < work->n_in; k++)
         if (wrong_dtype(work->in[k].dtype)) return wrong_dtype(work->in[k].dtype);
     for (uint32_t k = 0; k < work->n_out; k++)
@@ -40,6 +42,7 @@ dg_status dg_cpu_check(void *self, const dg_program *p, dg_complain_function com
         dg_work work;
         dg_program_work(p, n, types, &work);
         const char *reason = dg_cpu_refusal(&work);
+        if (!reason) reason = dg_cpu_rank_refusal(cpu, &work);
         if (!reason) continue;
         if (complain) complain(user, n, reason);
         if (bad++ == 0) {

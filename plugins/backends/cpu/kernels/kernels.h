@@ -30,15 +30,15 @@ enum { DG_CPU_BLOCK = 512, DG_CPU_MOST_LEAVES = 12, DG_CPU_MOST_STEPS = 40, DG_C
 /* X(NAME, operands): F_ on f32 lanes, I_ on i32 lanes; comparisons give i32 0 or 1. */
 #define DG_CPU_LANE_OPS(X)                                                                                   \
     X(F_NEG, 1)                                                                                              \
-    X(F_ABS, 1) X(F_SIGN, 1) X(F_FLOOR, 1) X(F_EXP, 1) X(F_LOG, 1) X(F_SQRT, 1) X(F_RSQRT, 1) X(F_TANH, 1)   \
-        X(F_ERF, 1) X(F_SIN, 1) X(F_COS, 1) X(F_FINITE, 1) X(F_GELU, 1) X(F_QUICK_GELU, 1) X(F_ROUND, 1)     \
-            X(F_TO_I, 1) X(F_TO_BOOL, 1) X(F_ADD, 2) X(F_SUB, 2) X(F_MUL, 2) X(F_DIV, 2) X(F_MAX, 2)         \
-                X(F_MIN, 2) X(F_EQ, 2) X(F_NE, 2) X(F_LT, 2) X(F_LE, 2) X(F_GT, 2) X(F_GE, 2)                \
-                    X(F_GELU_GRAD, 2) X(F_QUICK_GELU_GRAD, 2) X(I_NEG, 1) X(I_ABS, 1) X(I_SIGN, 1)           \
-                        X(I_NOT, 1) X(I_TO_F, 1) X(I_TO_BOOL, 1) X(I_TO_U8, 1) X(I_WRAP_U8, 1) X(I_ADD, 2)   \
-                            X(I_SUB, 2) X(I_MUL, 2) X(I_DIV, 2) X(I_MAX, 2) X(I_MIN, 2) X(I_AND, 2)          \
-                                X(I_OR, 2) X(I_EQ, 2) X(I_NE, 2) X(I_LT, 2) X(I_LE, 2) X(I_GT, 2) X(I_GE, 2) \
-                                    X(SELECT, 3)
+    X(F_ABS, 1)                                                                                              \
+    X(F_SIGN, 1) X(F_FLOOR, 1) X(F_EXP, 1) X(F_LOG, 1) X(F_SQRT, 1) X(F_RSQRT, 1) X(F_TANH, 1) X(F_ERF, 1)   \
+        X(F_SIN, 1) X(F_COS, 1) X(F_FINITE, 1) X(F_GELU, 1) X(F_QUICK_GELU, 1) X(F_ROUND, 1) X(F_TO_I, 1)    \
+            X(F_TO_BOOL, 1) X(F_ADD, 2) X(F_SUB, 2) X(F_MUL, 2) X(F_DIV, 2) X(F_MAX, 2) X(F_MIN, 2)          \
+                X(F_EQ, 2) X(F_NE, 2) X(F_LT, 2) X(F_LE, 2) X(F_GT, 2) X(F_GE, 2) X(F_GELU_GRAD, 2)          \
+                    X(F_QUICK_GELU_GRAD, 2) X(I_NEG, 1) X(I_ABS, 1) X(I_SIGN, 1) X(I_NOT, 1) X(I_TO_F, 1)    \
+                        X(I_TO_BOOL, 1) X(I_TO_U8, 1) X(I_WRAP_U8, 1) X(I_ADD, 2) X(I_SUB, 2) X(I_MUL, 2)    \
+                            X(I_DIV, 2) X(I_MAX, 2) X(I_MIN, 2) X(I_AND, 2) X(I_OR, 2) X(I_EQ, 2) X(I_NE, 2) \
+                                X(I_LT, 2) X(I_LE, 2) X(I_GT, 2) X(I_GE, 2) X(SELECT, 3)
 
 #define DG_CPU_LANE_ENUM(NAME, N) DG_CPU_##NAME,
 enum dg_cpu_lane_op { DG_CPU_LANE_OPS(DG_CPU_LANE_ENUM) DG_CPU_LOAD, DG_CPU_LANE_OP_COUNT };
@@ -194,6 +194,35 @@ typedef struct dg_cpu_recode {
     int64_t count;
 } dg_cpu_recode;
 
+/* ---- 8-bit integers (int8.c) */
+
+/* Rows of x [rows, width] as integers. Scratch: 2 width floats. */
+typedef struct dg_cpu_quantize {
+    const void *x;
+    int32_t dtype;
+    int64_t width;
+    float outlier;  /* 0: nothing is one */
+    int8_t *q;      // [rows, width]
+    float *scale;   // [rows]
+    int32_t *count; // [rows] of outliers; NULL: they are not wanted
+    int32_t *ids;   // [rows, most] ascending
+    float *rests;   // [rows, most] what exceeds the limit
+    int64_t most;   /* more than a row can have */
+} dg_cpu_quantize;
+
+/* Sums of products of integers -> y; begin is 0. Scratch: 2 out_width floats and an int32_t a row. */
+typedef struct dg_cpu_dequantize {
+    float *sums;                  // [rows, out_width]
+    const float *scale, *w_scale; // [rows], [out_width]
+    const void *bias;             // [out_width], or NULL
+    int32_t bias_dtype, w_dtype, y_dtype;
+    const void *w; // [out_width, width], for outliers
+    const int32_t *count, *ids;
+    const float *rests;
+    int64_t most, width, out_width;
+    void *y; // [rows, out_width]
+} dg_cpu_dequantize;
+
 /* ---- attention (attention.c) */
 
 /* One operand [batch, tokens, heads * d] f32 or bf16, element strides, innermost 1. */
@@ -225,7 +254,7 @@ typedef struct dg_cpu_kernels {
     /* Units: attention: batch * heads; its gradient: the same, or heads when one bias serves all samples. */
     dg_cpu_kernel expr, layer_norm, layer_norm_grad, softmax, normalize, normalize_grad, cross_entropy,
         cross_entropy_grad, reduce_inner, reduce_outer, argmax, top_k, gather, scatter_sort, scatter_add,
-        patchify, adamw, widen, narrow, copy, zero, attention, attention_grad;
+        patchify, adamw, quantize, dequantize, widen, narrow, copy, zero, attention, attention_grad;
     /* Bytes of scratch a worker. */
     int64_t (*attention_scratch)(const dg_cpu_attention *a, bool gradient);
 } dg_cpu_kernels;

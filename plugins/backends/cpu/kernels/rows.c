@@ -90,7 +90,7 @@ void DG_CPU(normalize)(const void *args, void *scratch, int64_t begin, int64_t e
     }
 }
 
-/* dx = rnorm (dy - y (dy y)) */
+/* dx = rnorm (dy - y (dy y)); where the length counted as eps, rnorm dy. */
 DG_CPU_DECLARE(normalize_grad)
 void DG_CPU(normalize_grad)(const void *args, void *scratch, int64_t begin, int64_t end)
 {
@@ -100,7 +100,7 @@ void DG_CPU(normalize_grad)(const void *args, void *scratch, int64_t begin, int6
     for (int64_t r = begin; r < end; r++) {
         const float *dy = dg_cpu_floats(a->x, a->dtype, r * n, n, d),
                     *y = dg_cpu_floats(a->y, a->dtype, r * n, n, room);
-        float along = dg_cpu_dot(dy, y, n), rnorm = a->rnorm[r];
+        float rnorm = a->rnorm[r], along = rnorm * a->eps < 0.999999f ? dg_cpu_dot(dy, y, n) : 0;
         for (int64_t i = 0; i < n; i++) d[i] = rnorm * (dy[i] - y[i] * along);
         dg_cpu_put(a->out, a->dtype, r * n, d, n);
     }

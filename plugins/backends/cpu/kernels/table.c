@@ -21,6 +21,8 @@ DG_CPU_DECLARE(scatter_sort)
 DG_CPU_DECLARE(scatter_add)
 DG_CPU_DECLARE(patchify)
 DG_CPU_DECLARE(adamw)
+DG_CPU_DECLARE(quantize)
+DG_CPU_DECLARE(dequantize)
 DG_CPU_DECLARE(widen)
 DG_CPU_DECLARE(narrow)
 DG_CPU_DECLARE(copy)
@@ -50,6 +52,8 @@ const dg_cpu_kernels DG_CPU(kernels) = {
     .scatter_add = DG_CPU(scatter_add),
     .patchify = DG_CPU(patchify),
     .adamw = DG_CPU(adamw),
+    .quantize = DG_CPU(quantize),
+    .dequantize = DG_CPU(dequantize),
     .widen = DG_CPU(widen),
     .narrow = DG_CPU(narrow),
     .copy = DG_CPU(copy),
