@@ -13,6 +13,7 @@
 #include <zlib.h>
 
 #include "digpt/backend.h"
+#include "train/ranks.h"
 
 /* What the report gathers; printed as one table, with the advice under it. */
 typedef struct report {
@@ -118,8 +119,8 @@ static void report_libraries(report *r)
                             "files and build again.\n");
 #endif
     dg_str_printf(&r->rows, "libraries\t%s, libpng %s, libyaml %s, zlib %s, xxHash %u.%u.%u\n", jpeg,
-                  png_get_libpng_ver(NULL), yaml_get_version_string(), zlibVersion(), x / 10000, x / 100 % 100,
-                  x % 100);
+                  png_get_libpng_ver(NULL), yaml_get_version_string(), zlibVersion(), x / 10000,
+                  x / 100 % 100, x % 100);
 }
 
 static void report_terminal(report *r)
@@ -177,6 +178,34 @@ static void report_backends(const dg_registry *plugins, report *r)
             "files (Debian: libdnnl-dev) and build again.\n");
 }
 
+/* Who can join several processes, and whether this is one of them. */
+static void report_ranks(const dg_registry *plugins, report *r)
+{
+    int64_t rank, world;
+    const char *launcher;
+    size_t n = 0;
+    dg_error err = DG_ERROR_INIT;
+    for (size_t i = 0; i < dg_registry_components(plugins); i++) {
+        const dg_component_ref *ref = dg_registry_component(plugins, i);
+        const dg_collective_interface *engine = ref->factory->interface;
+        dg_component c = {0};
+        char text[256] = "";
+        if (strcmp(ref->interface, DG_COLLECTIVE_INTERFACE)) continue;
+        n++;
+        if (dg_component_make(plugins, ref->interface, ref->factory->name, NULL, 0, NULL, &c, &err) == DG_OK)
+            engine->describe(c.self, text, sizeof text);
+        dg_str_printf(&r->rows, "ranks over %s\t%s\n", ref->factory->name, c.self ? text : err.message);
+        dg_component_destroy(&c);
+    }
+    if (n == 0)
+        dg_str_puts(&r->rows, "ranks\tone process only: this build found no MPI (Debian: libopenmpi-dev)\n");
+    if (dg_ranks_announced(&rank, &world, &launcher, &err) != DG_OK)
+        dg_str_printf(&r->advice, "%s.\n", err.message);
+    else if (world > 1)
+        dg_str_printf(&r->rows, "\tthis is process %lld of %lld, by %s\n", (long long)rank, (long long)world,
+                      launcher);
+}
+
 static void report_plugins(const dg_registry *plugins, report *r)
 {
     size_t counts[8] = {0}, failed = 0;
@@ -217,6 +246,7 @@ static int run(const cli_args *args)
     report_terminal(&r);
     report_plugins(plugins, &r);
     report_backends(plugins, &r);
+    report_ranks(plugins, &r);
     bool lacking = r.advice.length > 0;
     code = cli_table(&r.rows);
     if (lacking) {

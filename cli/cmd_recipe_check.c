@@ -7,6 +7,7 @@
 #include "train/finetune.h"
 #include "train/probe_task.h"
 #include "train/run.h"
+#include "train/token_cache.h"
 
 /* A number with a unit of thousands: "85.8 M". */
 static const char *many(double n, char *out, size_t size)
@@ -23,7 +24,8 @@ static void about_parts(const dg_parts *p, dg_str *rows)
     const dg_tokenizer_info *t = &p->tokens;
     dg_str_printf(rows, "image\t%lld x %lld pixels\n", (long long)p->image_h, (long long)p->image_w);
     if (t->struct_size) {
-        dg_str_printf(rows, "tokenizer\t%s: %s\n", p->tokenizer.ref.factory->name, t->summary);
+        dg_str_printf(rows, "tokenizer\t%s: %s\n", dg_recipe_component(p->recipe, "tokenizer", NULL),
+                      t->summary);
         dg_str_printf(rows, "tokens\t%lld x %lld%s = %lld, ", (long long)t->grid_h, (long long)t->grid_w,
                       t->class_token ? " and a class token" : "", (long long)dg_token_count(t));
         if (t->discrete)
@@ -83,6 +85,19 @@ static void about_steps(const dg_run_plan *plan, dg_str *rows)
                   (long long)plan->steps_per_epoch, plan->warmup_steps);
 }
 
+/* What `digpt tokenize` would write, where data.views allows it. */
+static void about_cache(const dg_parts *p, int64_t images, dg_str *rows)
+{
+    char a[32], b[32];
+    int64_t views = dg_recipe_int(p->recipe, "data.views");
+    if (!p->tokens.struct_size || p->tokens.discrete || views < 1 || p->cache) return;
+    images = dg_token_cache_images(p->recipe, images);
+    dg_str_printf(rows, "token cache\t%s for %lld views of %lld images, %s with --int8 (digpt tokenize)\n",
+                  cli_bytes((double)dg_token_cache_bytes(&p->tokens, images, views, false), a, sizeof a),
+                  (long long)views, (long long)images,
+                  cli_bytes((double)dg_token_cache_bytes(&p->tokens, images, views, true), b, sizeof b));
+}
+
 /* What a step is built from, and what is said of it. */
 static dg_status check_step(const dg_parts *parts, const dg_run_plan *plan, dg_str *rows, dg_error *err)
 {
@@ -136,6 +151,7 @@ static dg_status check(const cli_recipe *r, dg_str *rows, dg_error *err)
     if (s == DG_OK) s = dg_dataset_open(r->recipe, NULL, &source, err);
     if (s == DG_OK) {
         dg_str_printf(rows, "data\t%s\n", dg_source_describe(source));
+        about_cache(&parts, dg_source_count(source), rows);
         s = dg_run_make_plan(&parts, dg_source_count(source), &plan, err);
     }
     if (s == DG_OK && !probe) about_steps(&plan, rows);

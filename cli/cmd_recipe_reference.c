@@ -7,6 +7,7 @@ static void components(const dg_registry *r, dg_str *out)
 {
     for (size_t k = 0; k < dg_interface_count(); k++) {
         const dg_interface *kind = dg_interface_at(k);
+        if (!dg_schema_section(kind->section)) continue; /* no recipe names one */
         for (size_t i = 0; i < dg_registry_components(r); i++) {
             const dg_component_ref *c = dg_registry_component(r, i);
             if (strcmp(c->interface, kind->name) != 0) continue;

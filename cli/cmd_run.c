@@ -44,8 +44,13 @@ static int run(const cli_args *args)
     dg_error err = DG_ERROR_INIT;
     if (!dg_is_probe_task(r.recipe)) watch_signals(); /* a probe has nothing to save before it ends */
     dg_status s = dg_run_train(r.recipe, r.plugins.registry, &options, &result, &err);
-    code = s == DG_OK ? result.stopped ? CLI_CONTINUE : CLI_OK : cli_recipe_fail(&r, &err);
-    if (s == DG_OK && result.stopped)
+    if (s != DG_OK)
+        code = result.silent ? CLI_FAILED : cli_recipe_fail(&r, &err);
+    else
+        code = result.stopped ? CLI_CONTINUE : CLI_OK;
+    if (result.silent)
+        ; /* the first rank tells it */
+    else if (s == DG_OK && result.stopped)
         printf("stopped at step %lld of %lld with a checkpoint; go on with: digpt run ... --resume\n",
                (long long)result.step, (long long)result.total);
     else if (s == DG_OK && result.summary[0])

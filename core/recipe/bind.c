@@ -142,7 +142,8 @@ static const char *component_name(dg_recipe *r, recipe_section *s, const dg_yaml
 
 static dg_status bind_component(dg_recipe *r, recipe_section *s)
 {
-    static const char *const more[] = {"name"};
+    const char *more[1 + DG_RECIPE_MAX_SHARED] = {"name"};
+    size_t n_more = 1;
     s->first = r->n_entries;
     const dg_yaml_node *map = section_map(r, s);
     if (s->unchecked) return DG_OK;
@@ -166,7 +167,11 @@ static dg_status bind_component(dg_recipe *r, recipe_section *s)
     s->component = name;
     char label[160];
     snprintf(label, sizeof label, "%s: %.100s", s->schema->name, name);
-    return bind_rows(r, s, specs, n, map, label, more, 1);
+    for (size_t i = 0; i < s->schema->n_shared && i < DG_RECIPE_MAX_SHARED; i++)
+        more[n_more++] = s->schema->shared[i].key;
+    DG_TRY(bind_rows(r, s, specs, n, map, label, more, n_more));
+    for (size_t i = 0; i + 1 < n_more; i++) DG_TRY(add_entry(r, s, s->schema->shared[i], map));
+    return DG_OK;
 }
 
 dg_status recipe_bind_components(dg_recipe *r)

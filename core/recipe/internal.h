@@ -5,6 +5,7 @@
 #include "recipe/recipe.h"
 
 #define DG_RECIPE_MAX_SECTIONS 16
+#define DG_RECIPE_MAX_SHARED 4 /* rows that all components of a section have */
 
 /* Where relative paths of a text start. */
 typedef struct recipe_file {

@@ -63,7 +63,7 @@ static dg_status read_section(dg_recipe *r, recipe_section *s)
     }
     s->unchecked |= r->diags->n_errors != errors;
     if (!s->component) return DG_OK;
-    size_t n = s->n - 1; /* without its name */
+    size_t n = s->n - 1 - s->schema->n_shared; /* without its name and what all have */
     dg_param_value *values = dg_arena_alloc(&r->arena, (n ? n : 1) * sizeof *values);
     if (!values) return DG_ERR_NOMEM;
     for (size_t i = 0; i < n; i++) values[i] = r->entries[s->first + 1 + i].value;

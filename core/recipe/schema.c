@@ -11,6 +11,7 @@
 static const char *const tasks[] = {"pretrain", "finetune", "probe", "knn", "evaluate", "segment", NULL};
 static const char *const sources[] = {"folder", "tar", "list", "synthetic", NULL};
 static const char *const decoders[] = {"exact", "fast", NULL};
+static const char *const vocabulary_kinds[] = {"words", "byte_pairs", NULL};
 static const char *const on_bad_image[] = {"skip", "fail", NULL};
 static const char *const precisions[] = {"auto", "f32", "bf16", NULL};
 static const char *const optimizers[] = {"adamw", NULL};
@@ -32,10 +33,10 @@ static const dg_param_spec data[] = {
     DG_PARAM(PATHS, "val_path", "", "", "images to evaluate on", 0, 0, NULL),
     DG_PARAM_LIST(INTS, "image_size", "[224, 224]", "pixels", "height and width; one number stands for both",
                   8, 4096, 1, 2),
-    DG_PARAM(INT, "batch", "64", "images", "images a step on one rank", 1, 65536, NULL),
+    DG_PARAM(INT, "batch", "64", "images", "images a step, of all ranks together", 1, 65536, NULL),
     DG_PARAM(INT, "limit", "0", "images", "use the first so many only; 0: all", 0, 1e15, NULL),
     DG_PARAM(BOOL, "shuffle", "true", "", "a new order every epoch", 0, 0, NULL),
-    DG_PARAM(INT, "workers", "0", "threads", "threads that decode; 0: as many as there are cores", 0, 256,
+    DG_PARAM(INT, "workers", "0", "threads", "threads that decode, of each process; 0: as many as there are cores, shared among a machine's ranks", 0, 256,
              NULL),
     DG_PARAM(INT, "prefetch", "3", "batches", "batches made ahead, the one in use included", 2, 64, NULL),
     DG_PARAM(INT, "views", "0", "", "different crops an image has over the run; 0: a new one every epoch", 0,
@@ -47,14 +48,18 @@ static const dg_param_spec data[] = {
     DG_PARAM(FLOAT, "eval_crop", "0.875", "", "evaluation: side of the central crop over the side that an image is resized to",
              0.05, 1, NULL),
     DG_PARAM(FLOAT, "flip", "0.5", "", "probability of a horizontal flip", 0, 1, NULL),
-    DG_PARAM(CHOICE, "decode", "exact", "", "exact: the whole image, as Pillow; fast: scaled while decoding",
-             0, 0, decoders),
-    DG_PARAM(CHOICE, "on_bad_image", "skip", "", "an image that cannot be read: take the next one, or stop",
+    DG_PARAM(CHOICE, "decode", "exact", "", "exact: the whole image, as Pillow; fast: of JPEGs to train on, the crop alone, scaled while decoding", 0, 0,
+             decoders),
+    DG_PARAM(CHOICE, "on_bad_image", "skip", "", "an image that cannot be read, or lacks the caption that is to be read: take the next one, or stop",
              0, 0, on_bad_image),
     DG_PARAM(INT, "caption_length", "0", "tokens", "length of captions for models that read them; 0: not read", 0,
              4096, NULL),
-    DG_PARAM(PATH, "vocabulary", "", "", "words of captions, one a line; not set: made from the captions", 0, 0, NULL),
-    DG_PARAM(INT, "vocabulary_size", "4096", "words", "most words of a vocabulary that is made", 8, 1 << 24, NULL),
+    DG_PARAM(PATH, "vocabulary", "", "",
+             "words of captions, one a line, or CLIP's byte pairs (bpe_simple_vocab_16e6.txt.gz, merges.txt); not set: made from the captions",
+             0, 0, NULL),
+    DG_PARAM(CHOICE, "vocabulary_kind", "words", "", "of a vocabulary that is made: words, or byte pairs as CLIP's", 0, 0,
+             vocabulary_kinds),
+    DG_PARAM(INT, "vocabulary_size", "4096", "ids", "most ids of a vocabulary that is made", 8, 1 << 24, NULL),
     DG_PARAM(INT, "synthetic_images", "10000", "images", "source synthetic: how many there are", 1, 1e12,
              NULL),
     DG_PARAM(INT, "synthetic_val_images", "1000", "images", "source synthetic: how many others to evaluate on", 1,
@@ -63,6 +68,15 @@ static const dg_param_spec data[] = {
     DG_PARAM_LIST(INTS, "synthetic_size", "[256, 256]", "pixels",
                   "source synthetic: height and width before the crop; one number stands for both", 8, 4096,
                   1, 2),
+    DG_PARAM_LIST(FLOATS, "synthetic_radius", "[0.14, 0.42]", "",
+                  "source synthetic: radius of the main object over the shorter side, least and most", 0.05,
+                  0.5, 2, 2),
+    DG_PARAM(FLOAT, "synthetic_turn", "180", "degrees",
+             "source synthetic: objects are turned by so much at most, either way", 0, 180, NULL),
+    DG_PARAM(FLOAT, "synthetic_clutter", "1", "",
+             "source synthetic: 0: a bright object, alone and whole, before dark grey; more: coloured backgrounds, up "
+             "to three other objects, noise, objects cut by the border",
+             0, 1, NULL),
 };
 
 static const dg_param_spec train[] = {
@@ -71,9 +85,12 @@ static const dg_param_spec train[] = {
              NULL),
     DG_PARAM(INT, "accumulate", "1", "", "batches that one optimizer step takes together", 1, 65536, NULL),
     DG_PARAM(INT, "effective_batch", "0", "images",
-             "batch that the learning rate is scaled by; 0: batch x accumulate x ranks", 0, 1e9, NULL),
+             "batch that the learning rate is scaled by; 0: batch x accumulate", 0, 1e9, NULL),
     DG_PARAM(CHOICE, "precision", "auto", "", "auto: bf16 where the hardware has it, else f32", 0, 0,
              precisions),
+    DG_PARAM(FLOAT, "ema_decay", "0", "",
+             "share of a moving average of the weights that a step keeps, such as 0.9999; evaluations and the best weights are then the average's; 0: none",
+             0, 0.9999999, NULL),
     DG_PARAM(FLOAT, "time_limit", "", "minutes", "stop after this time, with a checkpoint to resume from",
              0.01, INFINITY, NULL),
     DG_PARAM(INT, "log_every", "10", "steps", "between two lines of metrics", 1, 1e9, NULL),
@@ -82,6 +99,8 @@ static const dg_param_spec train[] = {
     DG_PARAM(INT, "keep_last", "2", "", "newest checkpoints that are kept", 1, 1000000, NULL),
     DG_PARAM(INT, "keep_every", "", "steps", "checkpoints at multiples of this are kept for good", 1, 1e12,
              NULL),
+    DG_PARAM(INT, "pictures", "4", "images",
+             "that the report shows with what the model sees and predicts; 0: none", 0, 64, NULL),
     DG_PARAM(PATH, "init_from", "", "", "weights to start from: a checkpoint or a weights file", 0, 0, NULL),
     DG_PARAM(INT, "probe_every", "", "epochs",
              "task pretrain: between two looks at the features: neighbours (section knn), effective rank, spread", 1, 1000000,
@@ -106,11 +125,23 @@ static const dg_param_spec optimizer[] = {
              schedules),
     DG_PARAM(FLOAT, "clip_norm", "", "", "greatest norm of the whole gradient; not set: no clipping", 1e-12,
              INFINITY, NULL),
+    DG_PARAM(BOOL, "shard", "false", "",
+             "with several ranks (backend.replicas): each keeps a part of the moments and makes that part of the update",
+             0, 0, NULL),
 };
 
 static const dg_param_spec tokens[] = {
     DG_PARAM(PATH, "cache", "", "", "folder that `digpt tokenize` wrote: its tokens are read and no tokenizer runs", 0, 0,
              NULL),
+};
+
+static const char *const token_precisions[] = {"auto", "int8", NULL};
+
+static const dg_param_spec tokenizer[] = {
+    DG_PARAM(CHOICE, "precision", "auto", "",
+             "auto: that of the step; int8: most products of the frozen network in 8-bit integers, which is faster "
+             "(`digpt bench --token-error` measures what it costs)",
+             0, 0, token_precisions),
 };
 
 static const char *const pools[] = {"mean", "class", NULL};
@@ -200,29 +231,27 @@ static void check_data(const dg_recipe *r, dg_diagnostics *diags)
     if (strcmp(source, "synthetic") != 0 && n == 0)
         dg_diagnose(diags, DG_SEVERITY_ERROR, dg_recipe_where(r, "data.path"),
                     "'data.path' is required when data.source is '%s'", source);
-    if (strcmp(dg_recipe_string(r, "data.decode"), "fast") == 0)
-        dg_diagnose(diags, DG_SEVERITY_ERROR, dg_recipe_where(r, "data.decode"),
-                    "data.decode: 'fast' is not there yet in this version; 'exact' is");
     check_order(r, "data.crop_scale", diags);
     check_order(r, "data.crop_ratio", diags);
+    check_order(r, "data.synthetic_radius", diags);
 }
 
 #define ROWS(TABLE) TABLE, sizeof(TABLE) / sizeof(TABLE)[0]
 
 static const dg_section sections[] = {
-    {"", "the run", ROWS(top), false, NULL, check_top},
+    {"", "the run", ROWS(top), false, NULL, check_top, NULL, 0},
     {"data", "images, and what is done to them before they reach the program", ROWS(data), false, NULL,
-     check_data},
-    {"tokenizer", "what makes the tokens that are predicted", NULL, 0, false, NULL, NULL},
-    {"tokens", "tokens that were made before the run", ROWS(tokens), false, NULL, NULL},
-    {"model", "what is trained", NULL, 0, true, NULL, NULL},
-    {"loss", "how far a prediction is from its token", NULL, 0, false, NULL, NULL},
-    {"backend", "what runs the program", NULL, 0, false, "cpu", NULL},
-    {"train", "length, precision, logs and checkpoints of the run", ROWS(train), false, NULL, NULL},
-    {"finetune", "classification on the encoder; task finetune", ROWS(finetune), false, NULL, NULL},
-    {"knn", "nearest neighbours; task knn, and train.probe_every", ROWS(knn), false, NULL, NULL},
-    {"probe", "a linear classifier on frozen features; task probe", ROWS(probe), false, NULL, check_probe},
-    {"optimizer", "how weights are updated", ROWS(optimizer), false, NULL, NULL},
+     check_data, NULL, 0},
+    {"tokenizer", "what makes the tokens that are predicted", NULL, 0, false, NULL, NULL, ROWS(tokenizer)},
+    {"tokens", "tokens that were made before the run", ROWS(tokens), false, NULL, NULL, NULL, 0},
+    {"model", "what is trained", NULL, 0, true, NULL, NULL, NULL, 0},
+    {"loss", "how far a prediction is from its token", NULL, 0, false, NULL, NULL, NULL, 0},
+    {"backend", "what runs the program", NULL, 0, false, "cpu", NULL, NULL, 0},
+    {"train", "length, precision, logs and checkpoints of the run", ROWS(train), false, NULL, NULL, NULL, 0},
+    {"finetune", "classification on the encoder; task finetune", ROWS(finetune), false, NULL, NULL, NULL, 0},
+    {"knn", "nearest neighbours; task knn, and train.probe_every", ROWS(knn), false, NULL, NULL, NULL, 0},
+    {"probe", "a linear classifier on frozen features; task probe", ROWS(probe), false, NULL, check_probe, NULL, 0},
+    {"optimizer", "how weights are updated", ROWS(optimizer), false, NULL, NULL, NULL, 0},
 };
 
 const dg_section *dg_schema_sections(size_t *n)

@@ -20,6 +20,9 @@ typedef struct dg_section {
     const char *default_name; /* component: what it is when the recipe does not say; NULL: absent */
     /* Rules between keys; called when every value was read without an error. May be NULL. */
     void (*check)(const struct dg_recipe *recipe, dg_diagnostics *diags);
+    /* component: rows that every one of this section has besides its own; not among its dg_params. */
+    const dg_param_spec *shared; /* [n_shared] */
+    size_t n_shared;
 } dg_section;
 
 /* All sections, in the order in which recipes are printed; the first is the top level. */

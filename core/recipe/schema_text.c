@@ -115,6 +115,7 @@ void dg_schema_help_all(dg_str *out)
         else {
             dg_str_puts(out, "  ");
             write_component(&sections[i], out, "");
+            if (sections[i].n_shared) dg_schema_help(sections[i].shared, sections[i].n_shared, out);
         }
     }
 }
@@ -147,5 +148,9 @@ void dg_schema_markdown_all(dg_str *out)
             dg_schema_markdown(sections[i].specs, sections[i].n, out);
         else
             write_component(&sections[i], out, "`");
+        if (sections[i].n_shared) {
+            dg_str_puts(out, "\nAll of them have:\n\n");
+            dg_schema_markdown(sections[i].shared, sections[i].n_shared, out);
+        }
     }
 }

@@ -142,14 +142,14 @@ static dg_status logits_of(const build *b, dg_value image, dg_value keep, dg_val
     return s;
 }
 
-static dg_status build_graph(build *b, bool training, int64_t depth, dg_error *err)
+static dg_status build_graph(build *b, uint32_t ranks, int64_t depth, dg_error *err)
 {
     const dg_classify_spec *spec = b->spec;
     dg_graph *g = b->g;
     dg_value image = dg_input(
         g, "image", DG_U8, DG_LIST(b->batch, b->parts->image_h, b->parts->image_w, CHANNELS), DG_PER_SAMPLE);
     dg_value keep = DG_NO_VALUE, logits;
-    if (!training) {
+    if (ranks == 0) {
         DG_TRY(logits_of(b, image, keep, &logits, err));
         dg_graph_output(g, logits, "logits");
         return dg_graph_error(g, err);
@@ -160,11 +160,13 @@ static dg_status build_graph(build *b, bool training, int64_t depth, dg_error *e
     dg_value x = spec->erase || spec->mix ? normalised(b, image) : image;
     if (spec->erase) x = erased(b, x);
     if (spec->mix) x = mixed(b, x);
+    dg_tap(g, x, "seen");
     DG_TRY(logits_of(b, x, keep, &logits, err));
     dg_tap(g, logits, "logits");
-    dg_value each = dg_cross_entropy(g, logits, soft_targets(b), 0); // [batch]
+    dg_value targets = dg_tap(g, soft_targets(b), "targets");
+    dg_value each = dg_cross_entropy(g, logits, targets, 0); // [batch]
     dg_value sum = dg_reduce_sum(g, each, DG_LIST(0), false, DG_NONE);
-    dg_graph_output(g, dg_mul(g, sum, dg_fill(g, DG_F32, NULL, 0, 1.0 / (double)b->batch)), "loss");
+    dg_step_output_loss(g, dg_mul(g, sum, dg_fill(g, DG_F32, NULL, 0, 1.0 / (double)b->batch)), ranks);
     return dg_graph_error(g, err);
 }
 
@@ -184,7 +186,7 @@ static dg_status encoder_depth(const dg_parts *parts, int64_t *depth, dg_error *
 }
 
 dg_status dg_classify_forward(const dg_parts *parts, const dg_classify_spec *spec, int64_t batch,
-                              bool training, dg_graph **graph, dg_step *names, dg_error *err)
+                              uint32_t ranks, dg_graph **graph, dg_step *names, dg_error *err)
 {
     int64_t depth = 0;
     *graph = NULL;
@@ -192,7 +194,7 @@ dg_status dg_classify_forward(const dg_parts *parts, const dg_classify_spec *spe
     DG_TRY(encoder_depth(parts, &depth, err));
     build b = {parts, spec, dg_graph_create(), batch, DG_NO_VALUE, DG_NO_VALUE};
     if (!b.g) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
-    dg_status s = build_graph(&b, training, depth, err);
+    dg_status s = build_graph(&b, ranks, depth, err);
     if (s == DG_OK)
         *graph = b.g;
     else

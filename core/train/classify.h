@@ -32,10 +32,13 @@ typedef struct dg_classify_spec {
     bool mix, erase, drop_path; /* which inputs the training graph has */
 } dg_classify_spec;
 
-/* The training graph: output "loss" f32[] (mean cross-entropy with the soft targets) and tap "logits"; or,
- * with training false, only the output "logits" f32 [batch, classes]. Leaves are those of the model's
- * encoder, and "model.fc_norm.*" or "model.norm.*", "model.head.*". */
+/* With ranks > 0 the training graph, of one of so many ranks, which has `batch` samples: output "loss" f32[]
+ * (mean cross-entropy with the soft targets) and the taps "seen" (the pictures as the encoder gets them: f32
+ * [batch, h, w, 3], or bytes where nothing erases or mixes), "logits" and "targets", both f32 [batch,
+ * classes]; or, with ranks 0, only the output "logits" f32 [batch, classes]. Leaves are those of the model's
+ * encoder, and "model.fc_norm.*" or "model.norm.*", "model.head.*".
+ */
 dg_status dg_classify_forward(const dg_parts *parts, const dg_classify_spec *spec, int64_t batch,
-                              bool training, dg_graph **graph, dg_step *names, dg_error *err);
+                              uint32_t ranks, dg_graph **graph, dg_step *names, dg_error *err);
 
 #endif

@@ -12,7 +12,10 @@ static dg_status open_synthetic(const dg_recipe *r, uint64_t seed, int64_t count
                              .count = count,
                              .height = (int32_t)h,
                              .width = (int32_t)w,
-                             .classes = (int32_t)dg_recipe_int(r, "data.synthetic_classes")};
+                             .classes = (int32_t)dg_recipe_int(r, "data.synthetic_classes"),
+                             .turn = dg_recipe_float(r, "data.synthetic_turn"),
+                             .clutter = dg_recipe_float(r, "data.synthetic_clutter")};
+    memcpy(c.radius, dg_recipe_floats(r, "data.synthetic_radius", &(size_t){0}), sizeof c.radius);
     return dg_source_open_synthetic(&c, source, err);
 }
 
@@ -127,6 +130,7 @@ dg_loader_config dg_dataset_config(const dg_parts *p, int64_t first, int64_t las
     c.flip = dg_recipe_float(r, "data.flip");
     c.captions = dg_recipe_int(r, "data.caption_length") > 0;
     c.on_bad = strcmp(dg_recipe_string(r, "data.on_bad_image"), "fail") == 0 ? DG_BAD_FAIL : DG_BAD_SKIP;
+    c.decode = strcmp(dg_recipe_string(r, "data.decode"), "fast") == 0 ? DG_DECODE_FAST : DG_DECODE_EXACT;
     c.threads = (int32_t)dg_recipe_int(r, "data.workers");
     if (c.threads == 0) c.threads = usable_processors();
     c.depth = (int32_t)dg_recipe_int(r, "data.prefetch");

@@ -48,6 +48,8 @@ dg_status dg_task_spec(const dg_parts *parts, const dg_run_plan *plan, int64_t c
                            .ranks = dg_ranks_of(parts),
                            .accumulate = (int32_t)plan->accumulate,
                            .compute = plan->compute,
+                           .ema_decay = plan->ema_decay,
+                           .shard = dg_recipe_bool(parts->recipe, "optimizer.shard"),
                            .optimizer = plan->optimizer};
     const char *task = dg_recipe_string(parts->recipe, "task");
     if (dg_is_probe_task(parts->recipe))

@@ -43,13 +43,39 @@ static dg_status ask_backend(const dg_program *p, const dg_parts *parts, dg_erro
     return s;
 }
 
+/* Patch embedding and first block, last block and projection stay in the compute dtype: five products at
+ * either end (bench/results/int8-teacher-2026-11-24.md has the errors of other choices). */
+enum { SPARED = 5 };
+
+static bool wants_int8(const dg_parts *parts)
+{
+    return dg_recipe_component(parts->recipe, "tokenizer", NULL) &&
+           strcmp(dg_recipe_string(parts->recipe, "tokenizer.precision"), "int8") == 0;
+}
+
+static dg_status quantize(const dg_graph *from, dg_graph **to, dg_error *err)
+{
+    return dg_pass_quantize(from, "tokenizer.", SPARED, to, err);
+}
+
 dg_status dg_finish_program(const dg_graph *start, const dg_parts *parts, const char *name, bool taps,
                             dg_program **out, dg_error *err)
 {
-    dg_graph *g;
+    return dg_finish_tokens(start, parts, name, taps, wants_int8(parts), out, err);
+}
+
+dg_status dg_finish_tokens(const dg_graph *start, const dg_parts *parts, const char *name, bool taps,
+                           bool int8, dg_program **out, dg_error *err)
+{
+    dg_graph *g = (dg_graph *)(uintptr_t)start, *lowered;
     *out = NULL;
-    DG_TRY(dg_pass_lower(start, parts->backend.self ? takes : NULL, (void *)(uintptr_t)parts, &g, err));
-    dg_status s = next(start, &g, dg_pass_fold, err);
+    if (int8) DG_TRY(next(start, &g, quantize, err));
+    dg_status s =
+        dg_pass_lower(g, parts->backend.self ? takes : NULL, (void *)(uintptr_t)parts, &lowered, err);
+    if (g != start) dg_graph_destroy(g);
+    DG_TRY(s);
+    g = lowered;
+    s = next(start, &g, dg_pass_fold, err);
     if (s == DG_OK) s = next(start, &g, dg_pass_cse, err);
     if (s == DG_OK) s = dg_program_make(g, name, taps, out, err);
     dg_graph_destroy(g);

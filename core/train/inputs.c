@@ -78,12 +78,25 @@ static dg_status fill_model(dg_inputs *in, uint32_t k, const dg_batch *batch, dg
 }
 
 /* i32 [batch, length]: every sample's caption in the ids of the vocabulary. */
-static void fill_captions(dg_inputs *in, uint32_t k, const dg_batch *batch)
+static dg_status fill_captions(dg_inputs *in, uint32_t k, const dg_batch *batch, dg_error *err)
 {
     int64_t length = in->type[k].dims[1];
     for (int32_t i = 0; i < batch->size; i++)
-        dg_vocabulary_encode(in->parts->vocabulary, batch->captions[i], (int32_t *)in->own[k] + i * length,
-                             length);
+        DG_TRY(dg_vocabulary_encode(in->parts->vocabulary, batch->captions[i],
+                                    (int32_t *)in->own[k] + i * length, length, err));
+    return DG_OK;
+}
+
+static dg_status check_labels(const dg_batch *batch, dg_error *err)
+{
+    for (int32_t i = 0; i < batch->size; i++)
+        if (batch->labels[i] < 0)
+            return dg_fail(
+                err, DG_ERR_MISMATCH,
+                "sample %lld has no label, and a classifier is trained with labels: give it one, or "
+                "leave it out of the data",
+                (long long)batch->ids[i]);
+    return DG_OK;
 }
 
 dg_status dg_inputs_fill(dg_inputs *in, const dg_batch *batch, const float scalars[3], dg_error *err)
@@ -97,13 +110,16 @@ dg_status dg_inputs_fill(dg_inputs *in, const dg_batch *batch, const float scala
         const void *from = NULL;
         if (batch && strcmp(name, "image") == 0) from = batch->images;
         if (batch && strcmp(name, "image_tokenizer") == 0) from = batch->second;
-        if (batch && strcmp(name, "label") == 0) from = batch->labels;
+        if (batch && strcmp(name, "label") == 0) {
+            DG_TRY(check_labels(batch, err));
+            from = batch->labels;
+        }
         if (from) {
             in->data[k] = from;
         } else if (batch && strncmp(name, model_prefix, sizeof model_prefix - 1) == 0) {
             DG_TRY(fill_model(in, k, batch, err));
         } else if (batch && batch->captions && in->parts->vocabulary && strcmp(name, "caption") == 0) {
-            fill_captions(in, k, batch);
+            DG_TRY(fill_captions(in, k, batch, err));
         } else if (batch && in->parts->cache && strcmp(name, "tokens") == 0) {
             DG_TRY(dg_token_cache_fill(in->parts->cache, batch, in->own[k], err));
         } else if (batch && in->fill) {

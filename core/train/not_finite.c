@@ -5,6 +5,7 @@
 
 typedef struct search {
     const dg_inputs *inputs; /* of the step */
+    uint32_t ranks;          /* over which the counts are summed */
     const dg_parts *parts;
     dg_program *program; /* its last n outputs f32[] are the counts, in the order of the pass */
     char **names;        /* [n] of what was counted */
@@ -24,7 +25,7 @@ static dg_status count_node(search *s, dg_graph *g, int32_t i, dg_error *err)
     if (!s->names[s->n]) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
     dg_value bad = dg_convert(g, dg_not(g, dg_is_finite(g, (dg_value){i, 0})), DG_F32);
     bad = dg_reduce_sum(g, dg_reshape(g, bad, DG_LIST(-1)), DG_LIST(0), false, DG_NONE); // []
-    if (s->inputs->ranks > 1) bad = dg_all_reduce(g, bad);
+    if (s->ranks > 1) bad = dg_all_reduce(g, bad);
     snprintf(name, sizeof name, "bad.%zu", s->n++);
     dg_graph_output(g, bad, name);
     return dg_graph_error(g, err);
@@ -69,7 +70,7 @@ static dg_status run(const search *s, const dg_state *state, const dg_batch *bat
 dg_status dg_find_not_finite(const dg_inputs *inputs, const dg_step *step, const dg_state *state,
                              const dg_batch *batch, char *out, size_t size, dg_error *err)
 {
-    search s = {.inputs = inputs, .parts = inputs->parts};
+    search s = {.inputs = inputs, .ranks = step->ranks, .parts = inputs->parts};
     dg_status status = build(&s, step->forward, err);
     float *bad = status == DG_OK ? dg_calloc(s.n + 1, sizeof *bad) : NULL;
     if (status == DG_OK)

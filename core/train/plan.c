@@ -53,5 +53,6 @@ dg_status dg_run_make_plan(const dg_parts *parts, int64_t images, dg_run_plan *p
                                      dg_recipe_float(r, "optimizer.weight_decay"),
                                      given(r, "optimizer.clip_norm", 0),
                                      1};
+    plan->ema_decay = dg_recipe_float(r, "train.ema_decay");
     return DG_OK;
 }

@@ -18,10 +18,12 @@
 #include "train/not_finite.h"
 #include "train/probe_task.h"
 #include "train/probe_watch.h"
+#include "train/ranks.h"
 #include "train/report.h"
 #include "train/rundir.h"
 #include "train/schedule.h"
 #include "train/validate.h"
+#include "train/visualize.h"
 
 static volatile sig_atomic_t stop_requested;
 
@@ -42,6 +44,7 @@ typedef struct run {
     const dg_run_options *options;
     char dir[1024];
     int lock;
+    dg_ranks ranks; /* only the first one writes into the folder */
     dg_parts parts;
     dg_run_plan plan;
     dg_source *source;
@@ -117,6 +120,12 @@ static void take_up(run *r, const dg_progress *then)
     r->progress.window_norm = then->window_norm;
     memcpy(r->progress.window_parts, then->window_parts, sizeof then->window_parts);
     r->seconds_before = then->seconds;
+    if (then->ranks && then->ranks != r->progress.ranks)
+        dg_logf(DG_LOG_INFO,
+                "the checkpoint was written with ranks=%lld, and this is ranks=%lld: the run goes on the "
+                "same within rounding, "
+                "not bit for bit",
+                (long long)then->ranks, (long long)r->progress.ranks);
 }
 
 static void announce(const run *r)
@@ -135,6 +144,21 @@ static void announce(const run *r)
     dg_logf(DG_LOG_INFO, "%lld steps of %lld images in %s, from step %lld, in '%s'", (long long)r->plan.steps,
             (long long)(r->plan.batch * r->plan.accumulate), dg_dtype_name(r->plan.compute),
             (long long)r->progress.step, r->dir);
+    if (!dg_ranks_alone(&r->ranks))
+        dg_logf(DG_LOG_INFO, "%d processes share each batch, over %s", r->ranks.all.world,
+                r->ranks.engine.ref.factory->name);
+}
+
+/* What the ranks could disagree about, such as instruction sets of different machines. */
+static dg_status check_ranks(run *r, dg_error *err)
+{
+    static const char *const names[] = {
+        "recipe", "list of plugins", "backend", "data", "tokenizer's weights", "precision", "checkpoint"};
+    const dg_progress *p = &r->progress;
+    char step[32];
+    snprintf(step, sizeof step, "of step %lld", (long long)p->step);
+    const char *const texts[] = {p->recipe, p->plugins, p->backend, p->data, p->weights, p->precision, step};
+    return dg_ranks_same(&r->ranks, names, texts, sizeof names / sizeof names[0], err);
 }
 
 /* The programs, and the state that they start from; nothing runs yet. */
@@ -144,17 +168,20 @@ static dg_status build(run *r, const char *checkpoint, const dg_progress *then, 
     dg_step_spec spec;
     DG_TRY(dg_task_spec(&r->parts, &r->plan, dg_source_classes(r->source), &r->finetune, &spec, err));
     r->finetuning = spec.classify != NULL;
+    spec.ranks *= (uint32_t)r->ranks.all.world;
     DG_TRY(dg_step_build(&r->parts, &spec, &r->step, err));
     DG_TRY(dg_checkpoint_entries(&r->step, &r->entries, &r->n_entries, err));
     DG_TRY(dg_state_open(&r->parts, &r->state, err));
     DG_TRY(dg_state_init(&r->state, r->step.forward, r->parts.seed, checkpoint != NULL, err));
     DG_TRY(dg_progress_describe(&r->progress, &r->parts, &r->plan, r->source, &r->state, err));
-    if (!checkpoint)
-        return dg_recipe_is_set(recipe, "train.init_from")
-                   ? dg_state_init_from(&r->state, r->step.forward,
-                                        dg_recipe_string(recipe, "train.init_from"), err)
-                   : DG_OK;
-    DG_TRY(dg_rundir_compare(then, &r->progress, recipe, r->options->schemas, r->options->force, err));
+    r->progress.ranks = r->step.ranks;
+    if (!checkpoint) {
+        const char *from = dg_recipe_string(recipe, "train.init_from");
+        if (from) DG_TRY(dg_state_init_from(&r->state, r->step.forward, from, err));
+        return dg_state_start_averages(&r->state, &r->step, err);
+    }
+    if (dg_ranks_first(&r->ranks))
+        DG_TRY(dg_rundir_compare(then, &r->progress, recipe, r->options->schemas, r->options->force, err));
     take_up(r, then);
     return dg_checkpoint_load(checkpoint, &r->state, r->entries, r->n_entries, err);
 }
@@ -162,7 +189,7 @@ static dg_status build(run *r, const char *checkpoint, const dg_progress *then, 
 static dg_status compile(run *r, dg_error *err)
 {
     const dg_backend_interface *b = dg_backend_of(&r->parts);
-    r->inputs.ranks = r->step.ranks;
+    r->inputs.ranks = r->step.ranks / (uint32_t)r->ranks.all.world;
     DG_TRY(dg_inputs_open(&r->parts, r->step.train, &r->inputs, err));
     if (r->finetuning) {
         r->inputs.fill = dg_finetune_fill;
@@ -186,38 +213,63 @@ static dg_loader_config loader_config(const run *r)
         c.jitter = (dg_colour_jitter){strength, strength, strength, 0};
         c.second_height = c.second_width = 0;
     }
+    dg_ranks_loader(&r->ranks, r->parts.recipe, false, &c);
     return c;
 }
 
-static dg_status set_up(run *r, const dg_recipe *recipe, const dg_registry *registry, dg_error *err)
+/* The data, and what is read from it once and kept in the folder. */
+static dg_status open_data(run *r, dg_error *err)
 {
-    char *checkpoint = NULL, cache[1100];
-    dg_progress then = {0};
-    DG_TRY(dg_rundir_path(recipe, r->options->dir, r->dir, sizeof r->dir, err));
-    DG_TRY(dg_parts_open(recipe, registry, true, &r->parts, err));
-    DG_TRY(dg_rundir_lock(r->dir, &r->lock, err));
+    const dg_recipe *recipe = r->parts.recipe;
+    char cache[1100];
     snprintf(cache, sizeof cache, "%s/index", r->dir);
     DG_TRY(dg_dataset_open(recipe, cache, &r->source, err));
     DG_TRY(dg_run_make_plan(&r->parts, dg_source_count(r->source), &r->plan, err));
     DG_TRY(dg_captions_open(recipe, r->source, r->dir, &r->vocabulary, err));
     r->parts.vocabulary = r->vocabulary;
-    dg_status s = find_checkpoint(r, &checkpoint, &then, err);
+    return DG_OK;
+}
+
+/* What only the first rank does, once nothing can be refused any more: it is the only one that writes. */
+static dg_status open_folder(run *r, dg_error *err)
+{
+    DG_TRY(dg_rundir_describe(r->dir, &r->parts, &r->plan, r->source, r->options->command, err));
+    announce(r);
+    DG_TRY(dg_journal_open(r->dir, &r->step, r->progress.step, r->plan.steps, r->progress.metrics_length,
+                           r->progress.timings_length, &r->journal, err));
+    if (r->finetuning) return DG_OK;
+    return dg_probe_watch_open(&r->parts, &r->plan, r->source, r->step.forward, &r->state, r->dir, &r->watch,
+                               err);
+}
+
+static dg_status set_up(run *r, const dg_recipe *recipe, const dg_registry *registry, dg_error *err)
+{
+    char *checkpoint = NULL;
+    dg_progress then = {0};
+    dg_status s = DG_OK;
+    DG_TRY(dg_ranks_open(registry, &r->ranks, err));
+    DG_TRY(dg_rundir_path(recipe, r->options->dir, r->dir, sizeof r->dir, err));
+    DG_TRY(dg_parts_open(recipe, registry, true, &r->parts, err));
+    DG_TRY(dg_ranks_join_backend(&r->ranks, &r->parts, err));
+    if (dg_ranks_first(&r->ranks)) { /* the others read what it makes */
+        s = dg_rundir_lock(r->dir, &r->lock, err);
+        if (s == DG_OK) s = open_data(r, err);
+    }
+    DG_TRY(dg_ranks_agree(&r->ranks, s, err));
+    if (!dg_ranks_first(&r->ranks)) DG_TRY(open_data(r, err));
+    s = find_checkpoint(r, &checkpoint, &then, err);
     if (s == DG_OK) s = build(r, checkpoint, &then, err);
     dg_free(checkpoint);
     dg_progress_free(&then);
     DG_TRY(s);
     DG_TRY(compile(r, err));
-    DG_TRY(dg_rundir_describe(r->dir, &r->parts, &r->plan, r->source, r->options->command, err));
+    DG_TRY(check_ranks(r, err)); /* nobody has changed anything in the folder before */
+    if (dg_ranks_first(&r->ranks)) DG_TRY(open_folder(r, err));
     dg_loader_config c = loader_config(r);
     if (r->progress.step < r->plan.steps) DG_TRY(dg_loader_open(&c, r->source, &r->loader, err));
-    announce(r);
-    DG_TRY(dg_journal_open(r->dir, &r->step, r->progress.step, r->plan.steps, r->progress.metrics_length,
-                           r->progress.timings_length, &r->journal, err));
-    if (!r->finetuning)
-        return dg_probe_watch_open(&r->parts, &r->plan, r->source, r->step.forward, &r->state, r->dir,
-                                   &r->watch, err);
-    return dg_validation_open(&r->parts, &r->finetune, &r->plan, r->source, &r->state, r->dir, &r->validation,
-                              err);
+    if (!r->finetuning) return DG_OK;
+    return dg_validation_open(&r->parts, &r->finetune, &r->plan, r->source, &r->state, r->dir, &r->ranks,
+                              &r->validation, err);
 }
 
 static void tear_down(run *r)
@@ -239,9 +291,28 @@ static void tear_down(run *r)
     dg_parts_close(&r->parts);
     dg_progress_free(&r->progress);
     dg_rundir_unlock(&r->lock);
+    dg_ranks_close(&r->ranks);
 }
 
 /* ---- when a loss is not finite */
+
+/* "17 4 ...": the ids of the samples that all ranks have in this batch. */
+static dg_status list_samples(run *r, const dg_batch *batch, char *out, size_t size, dg_error *err)
+{
+    int64_t n = (int64_t)batch->size * r->ranks.all.world, *ids = dg_calloc((size_t)n, sizeof *ids);
+    dg_status s = ids ? DG_OK : dg_fail(err, DG_ERR_NOMEM, "out of memory");
+    s = dg_ranks_gather(&r->ranks, s, batch->ids, ids, (uint64_t)batch->size * sizeof *ids, err);
+    for (int64_t i = 0; s == DG_OK && i < n; i++) {
+        size_t at = strlen(out);
+        if (at > size - 32) {
+            snprintf(out + at, size - at, " ...");
+            break;
+        }
+        snprintf(out + at, size - at, "%s%lld", i ? " " : "", (long long)ids[i]);
+    }
+    dg_free(ids);
+    return s;
+}
 
 /* Nothing was updated: names the step, the first bad tensor and the samples, and leaves the last checkpoint
  * alone. */
@@ -249,16 +320,13 @@ static dg_status not_finite(run *r, const dg_batch *batch, const char *what, dou
 {
     char first[600], ids[256] = "";
     dg_error why = DG_ERROR_INIT;
-    if (dg_find_not_finite(&r->inputs, &r->step, &r->state, batch, first, sizeof first, &why) != DG_OK)
-        snprintf(first, sizeof first, "not known (%.500s)", why.message);
-    for (int32_t i = 0; i < batch->size; i++) {
-        size_t n = strlen(ids);
-        if (n > sizeof ids - 32) {
-            snprintf(ids + n, sizeof ids - n, " ...");
-            break;
-        }
-        snprintf(ids + n, sizeof ids - n, "%s%lld", i ? " " : "", (long long)batch->ids[i]);
+    dg_status s = dg_find_not_finite(&r->inputs, &r->step, &r->state, batch, first, sizeof first, &why);
+    if (s != DG_OK && !dg_ranks_alone(&r->ranks)) {
+        *err = why;
+        return dg_ranks_give_up(&r->ranks, s, err);
     }
+    if (s != DG_OK) snprintf(first, sizeof first, "not known (%.500s)", why.message);
+    DG_TRY(list_samples(r, batch, ids, sizeof ids, err));
     return dg_fail(err, DG_ERR_NOT_FINITE,
                    "the %s is %g at step %lld; nothing was updated. First tensor that is not finite: %s. "
                    "Samples: %s. The last checkpoint is intact; a lower learning rate, clip_norm or f32 may "
@@ -276,11 +344,13 @@ static dg_status check_numbers(run *r, const dg_batch *batch, bool norm, dg_erro
     return DG_OK;
 }
 
-static dg_status run_program(const run *r, dg_backend_exe *exe, const dg_program *p, const dg_inputs *in,
+/* Who fails here leaves the others waiting in sums over ranks. */
+static dg_status run_program(run *r, dg_backend_exe *exe, const dg_program *p, const dg_inputs *in,
                              void *const *outputs, dg_error *err)
 {
-    const dg_run io = {(uint32_t)sizeof io, in->n, in->data, p->n_outputs, r->step.ranks, outputs};
-    return dg_backend_of(&r->parts)->run(exe, &io, err);
+    const dg_run io = {(uint32_t)sizeof io, in->n, in->data, p->n_outputs, r->inputs.ranks, outputs};
+    dg_status s = dg_backend_of(&r->parts)->run(exe, &io, err);
+    return s == DG_OK ? DG_OK : dg_ranks_give_up(&r->ranks, s, err);
 }
 
 /* One batch through `train`, and after the last one of a step the update. */
@@ -289,6 +359,7 @@ static dg_status one_batch(run *r, const float scalars[3], bool last, dg_error *
     const dg_batch *batch;
     DG_TRY(dg_loader_next(r->loader, &batch, err));
     dg_status s = dg_inputs_fill(&r->inputs, batch, scalars, err);
+    if (s == DG_OK) s = dg_ranks_agree(&r->ranks, DG_OK, err); /* all of them have their batch */
     if (s == DG_OK) s = run_program(r, r->train, r->step.train, &r->inputs, r->outputs, err);
     if (s == DG_OK) s = check_numbers(r, batch, !r->apply, err);
     if (s == DG_OK && r->apply && last) {
@@ -342,7 +413,8 @@ static dg_status log_step(run *r, double lr, dg_error *err)
                         .eta = steps > 0 ? span / (double)steps * (double)(r->plan.steps - p->step) : 0,
                         .bad_images = stats.bad_images};
     for (int i = 0; i < DG_MAX_PREDICTIONS; i++) record.parts[i] = p->window_parts[i] / n;
-    DG_TRY(dg_journal_write(r->journal, &record, err));
+    DG_TRY(dg_ranks_sum(&r->ranks, DG_OK, &record.bad_images, 1, DG_SUM_I64, err));
+    if (r->journal) DG_TRY(dg_journal_write(r->journal, &record, err));
     r->last_loss = record.loss;
     r->wait_logged = stats.wait_seconds;
     r->time_logged = t;
@@ -357,12 +429,20 @@ static dg_status save(run *r, dg_error *err)
 {
     const dg_recipe *recipe = r->parts.recipe;
     dg_progress *p = &r->progress;
+    if (!dg_ranks_first(&r->ranks)) return DG_OK;
     DG_TRY(dg_journal_sync(r->journal, &p->metrics_length, &p->timings_length, err));
     p->seconds = r->seconds_before + now() - r->started;
     int64_t keep_every =
         dg_recipe_is_set(recipe, "train.keep_every") ? dg_recipe_int(recipe, "train.keep_every") : 0;
     return dg_checkpoint_save(r->dir, p, &r->state, r->entries, r->n_entries,
                               dg_recipe_int(recipe, "train.keep_last"), keep_every, err);
+}
+
+/* A run is not lost for want of a report. */
+static void report(const run *r)
+{
+    dg_error err = DG_ERROR_INIT;
+    if (dg_report_write(r->dir, &err) != DG_OK) dg_logf(DG_LOG_WARNING, "no report: %s", err.message);
 }
 
 static dg_status loop(run *r, dg_run_result *result, dg_error *err)
@@ -380,24 +460,60 @@ static dg_status loop(run *r, dg_run_result *result, dg_error *err)
         double lr = dg_schedule_lr(&schedule, (double)r->progress.step);
         DG_TRY(one_step(r, lr, err));
         bool last = r->progress.step == r->plan.steps;
-        result->stopped = !last && (stop_requested || now() - r->started > limit);
+        bool stop = stop_requested || now() - r->started > limit;
+        DG_TRY(dg_ranks_any(&r->ranks, DG_OK, &stop, err));
+        result->stopped = stop && !last;
         if (r->progress.step % log_every == 0 || last) DG_TRY(log_step(r, lr, err));
-        dg_journal_tick(r->journal, r->progress.step, (double)r->losses[0],
-                        r->plan.batch * r->plan.accumulate);
+        if (r->journal)
+            dg_journal_tick(r->journal, r->progress.step, (double)r->losses[0],
+                            r->plan.batch * r->plan.accumulate);
         DG_TRY(dg_probe_watch_step(&r->watch, last, r->progress.step, epoch_of(r), r->journal, err));
         if (r->finetuning)
             DG_TRY(dg_validation_step(&r->validation, last, &r->progress, epoch_of(r), &r->state, r->entries,
                                       r->n_entries, r->journal, err));
         if (r->progress.step % save_every == 0 || last || result->stopped) DG_TRY(save(r, err));
+        if (r->progress.step % save_every == 0 && !last && !result->stopped && r->journal)
+            report(r); /* the end writes it too */
         if (result->stopped) break;
     }
     return DG_OK;
 }
 
+/* For the report. The programs of training make room first. */
+static void picture(run *r)
+{
+    const dg_backend_interface *b = dg_backend_of(&r->parts);
+    dg_error err = DG_ERROR_INIT;
+    const dg_pictured_run what = {.dir = r->dir,
+                                  .parts = &r->parts,
+                                  .plan = &r->plan,
+                                  .state = &r->state,
+                                  .training = r->source,
+                                  .validation = r->validation.source,
+                                  .evaluator = r->validation.source ? &r->validation.evaluator : NULL};
+    if (r->train) b->release(r->train);
+    if (r->apply) b->release(r->apply);
+    r->train = r->apply = NULL;
+    if (dg_pictures_of_run(&what, &err) != DG_OK) dg_logf(DG_LOG_WARNING, "no pictures: %s", err.message);
+}
+
+static dg_status probe(const dg_recipe *recipe, const dg_registry *registry, const dg_run_options *options,
+                       dg_run_result *result, dg_error *err)
+{
+    int64_t rank, world;
+    const char *launcher;
+    memset(result, 0, sizeof *result);
+    DG_TRY(dg_ranks_announced(&rank, &world, &launcher, err));
+    if (world == 1) return dg_probe_task(recipe, registry, options, result, err);
+    result->silent = rank > 0;
+    return dg_fail_key(err, DG_ERR_UNSUPPORTED, "task", "this task runs in one process, and %s started %lld",
+                       launcher, (long long)world);
+}
+
 dg_status dg_run_train(const dg_recipe *recipe, const dg_registry *registry, const dg_run_options *options,
                        dg_run_result *result, dg_error *err)
 {
-    if (dg_is_probe_task(recipe)) return dg_probe_task(recipe, registry, options, result, err);
+    if (dg_is_probe_task(recipe)) return probe(recipe, registry, options, result, err);
     run *r = dg_calloc(1, sizeof *r);
     if (!r) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
     r->options = options;
@@ -407,6 +523,8 @@ dg_status dg_run_train(const dg_recipe *recipe, const dg_registry *registry, con
     memset(result, 0, sizeof *result);
     dg_status s = set_up(r, recipe, registry, err);
     if (s == DG_OK) s = loop(r, result, err);
+    s = dg_ranks_agree(&r->ranks, s, err);
+    result->silent = !dg_ranks_first(&r->ranks) && (s == DG_OK || dg_ranks_told(&r->ranks));
     result->step = r->progress.step;
     result->total = r->plan.steps;
     result->loss = r->last_loss;
@@ -414,8 +532,8 @@ dg_status dg_run_train(const dg_recipe *recipe, const dg_registry *registry, con
     if (r->journal) {
         dg_error ignored = DG_ERROR_INIT;
         dg_journal_sync(r->journal, &r->progress.metrics_length, &r->progress.timings_length, &ignored);
-        if (dg_report_write(r->dir, &ignored) != DG_OK)
-            dg_logf(DG_LOG_WARNING, "no report: %s", ignored.message);
+        if (s == DG_OK && !result->stopped) picture(r); /* who stops it is in a hurry */
+        report(r);
     }
     tear_down(r);
     dg_free(r);

@@ -19,6 +19,7 @@ typedef struct dg_run_result {
     int64_t total;
     double loss;        /* of the last logged step */
     bool stopped;       /* by a signal or the time limit, with a checkpoint: resume to go on */
+    bool silent;        /* another rank tells people how it went */
     char summary[2048]; /* tasks knn and probe: what came out, for people; lines */
 } dg_run_result;
 
@@ -36,6 +37,7 @@ typedef struct dg_run_plan {
     double lr, min_lr, warmup_steps;
     dg_dtype compute;
     dg_optimizer optimizer;
+    double ema_decay; /* of the moving average of the weights; 0: none is kept */
 } dg_run_plan;
 /* `images`: how many the source has; 0: not known, and what follows from it is 0 too. */
 dg_status dg_run_make_plan(const dg_parts *parts, int64_t images, dg_run_plan *plan, dg_error *err);

@@ -200,8 +200,7 @@ dg_status dg_state_start_averages(dg_state *state, const dg_step *step, dg_error
     for (int k = 0; k < 2; k++)
         for (uint32_t i = 0; programs[k] && i < programs[k]->n_leaves; i++) {
             const dg_program_leaf *leaf = &programs[k]->leaves[i];
-            if (leaf->kind == DG_LEAF_STATE &&
-                strncmp(leaf->name, DG_AVERAGE ".", sizeof DG_AVERAGE) == 0)
+            if (leaf->kind == DG_LEAF_STATE && strncmp(leaf->name, DG_AVERAGE ".", sizeof DG_AVERAGE) == 0)
                 DG_TRY(start_average(state, leaf->name, &programs[k]->values[leaf->value].type, err));
         }
     return DG_OK;
@@ -257,10 +256,11 @@ static bool is_other_grid(const dg_weights *w, const dg_name_match *m, const dg_
 static dg_status read_match(const dg_weights *w, const dg_name_match *m, const dg_leaf *leaf, float *out,
                             dg_error *err)
 {
-    int64_t from[2], width = leaf->type.dims[leaf->type.rank - 1];
+    int64_t from[2];
     if (!is_other_grid(w, m, leaf, from))
         return dg_name_match_read_f32(m, out, (size_t)dg_type_count(&leaf->type), err);
-    const int64_t *to = leaf->grid, n_before = dg_type_count(&leaf->type) / width - to[0] * to[1];
+    const int64_t *to = leaf->grid, width = leaf->type.dims[leaf->type.rank - 1],
+                  n_before = dg_type_count(&leaf->type) / width - to[0] * to[1];
     float *theirs = dg_calloc((size_t)m->parts[0]->count, sizeof *theirs);
     if (!theirs) return dg_fail(err, DG_ERR_NOMEM, "no memory for '%s'", leaf->name);
     dg_status s = dg_name_match_read_f32(m, theirs, (size_t)m->parts[0]->count, err);

@@ -41,6 +41,12 @@ static dg_value mean_over_ranks(dg_graph *g, dg_value v, uint32_t ranks)
     return ranks > 1 ? dg_mul(g, dg_all_reduce(g, v), dg_fill(g, DG_F32, NULL, 0, 1.0 / ranks)) : v;
 }
 
+void dg_step_output_loss(dg_graph *g, dg_value loss, uint32_t ranks)
+{
+    if (ranks > 1) dg_tap(g, loss, "%s", loss_of_rank);
+    dg_graph_output(g, mean_over_ranks(g, loss, ranks), "loss");
+}
+
 /* Mean over batch and positions of the loss of one prediction, weighted; f32[]. Its mean over ranks is the
  * whole batch's: the weights are divided by the mean over ranks of their sums. */
 static dg_status one_loss(const dg_parts *p, dg_graph *g, const dg_prediction *x, uint32_t ranks,
@@ -94,8 +100,7 @@ static dg_status total_loss(const dg_parts *p, dg_graph *g, const dg_model_outpu
         return dg_fail_key(err, DG_ERR_INVALID, "model",
                            "the model '%s' gives neither a prediction nor a loss",
                            p->model.ref.factory->name);
-    if (ranks > 1) dg_tap(g, total, "%s", loss_of_rank);
-    dg_graph_output(g, mean_over_ranks(g, total, ranks), "loss");
+    dg_step_output_loss(g, total, ranks);
     return dg_graph_error(g, err);
 }
 
@@ -141,7 +146,7 @@ dg_status dg_step_forward(const dg_parts *parts, const dg_step_spec *spec, dg_gr
 {
     uint32_t ranks = spec->ranks > 1 ? spec->ranks : 1;
     if (spec->classify)
-        return dg_classify_forward(parts, spec->classify, spec->batch, true, graph, names, err);
+        return dg_classify_forward(parts, spec->classify, spec->batch / ranks, ranks, graph, names, err);
     return forward_of_rank(parts, spec->batch / ranks, ranks, graph, names, err);
 }
 
@@ -205,14 +210,66 @@ static bool find_params(backward *b)
     return b->grads != NULL;
 }
 
-static dg_value state_leaf(dg_graph *g, const char *prefix, const char *name, dg_type type)
+static dg_value state_leaf(dg_graph *g, const char *prefix, const char *name, dg_type type, dg_per per)
 {
     char full[700];
     snprintf(full, sizeof full, "%s.%s", prefix, name);
-    dg_leaf leaf = {
-        (uint32_t)sizeof leaf, DG_LEAF_STATE, full, type, dg_init_value(DG_INIT_CONSTANT, 0), 0, -1, 0, {0, 0}};
+    dg_leaf leaf = {.struct_size = (uint32_t)sizeof leaf,
+                    .kind = DG_LEAF_STATE,
+                    .name = full,
+                    .type = type,
+                    .init = dg_init_value(DG_INIT_CONSTANT, 0),
+                    .layer = -1,
+                    .per = (uint32_t)per};
     return g->api->leaf(g, &leaf);
 }
+
+/* ---- the optimizer's work shared among ranks (Rajbhandari et al., "ZeRO: Memory Optimizations Toward
+ * Training Trillion Parameter Models", 2020, stage 1): of each parameter, as a vector with zeros after it, a
+ * rank has one of equal parts. Only it gets the mean gradient of that part, keeps the moments and makes the
+ * update; then all give each other the new values. */
+
+/* The type of a rank's share of a tensor, which is all of it where nothing is shared. */
+static dg_type share_type(const backward *b, dg_type t)
+{
+    const int64_t ranks = b->spec->ranks, n = dg_type_count(&t);
+    return b->spec->shard ? dg_make_type(DG_F32, (int64_t[]){(n + ranks - 1) / ranks}, 1) : t;
+}
+
+/* State of a rank's share of a parameter. */
+static dg_value share_leaf(const backward *b, const char *prefix, const dg_leaf *of)
+{
+    return state_leaf(b->g, prefix, of->name, share_type(b, of->type),
+                      b->spec->shard ? DG_PER_RANK : DG_PER_BATCH);
+}
+
+/* v as equal parts, rank by rank. */
+static dg_value in_parts(const backward *b, dg_value v)
+{
+    const dg_type t = dg_type_of(b->g, v), part = share_type(b, t);
+    const int64_t rest = part.dims[0] * b->spec->ranks - dg_type_count(&t);
+    v = dg_reshape(b->g, v, DG_LIST(-1));
+    return rest ? dg_pad(b->g, v, DG_LIST(0), DG_LIST(rest), 0) : v;
+}
+
+/* This rank's share of the mean gradient. */
+static dg_value share_of_mean(const backward *b, dg_value grad)
+{
+    if (!b->spec->shard) return mean_over_ranks(b->g, grad, b->spec->ranks);
+    dg_value sum = dg_reduce_scatter(b->g, in_parts(b, grad), b->spec->ranks);
+    return dg_mul(b->g, sum, dg_fill(b->g, DG_F32, NULL, 0, 1.0 / b->spec->ranks));
+}
+
+/* The whole tensor of type t from every rank's share. */
+static dg_value from_shares(const backward *b, dg_value share, dg_type t)
+{
+    if (!b->spec->shard) return share;
+    dg_value all = dg_all_gather(b->g, share, b->spec->ranks);
+    all = dg_slice(b->g, all, DG_LIST(0), DG_LIST(dg_type_count(&t)));
+    return dg_reshape(b->g, all, t.dims, (size_t)t.rank);
+}
+
+/* ---- updates */
 
 /* Weight decay of a parameter: none on vectors and biases unless it says otherwise (timm's rule). */
 static double decay_of(const dg_leaf *leaf, double decay)
@@ -236,27 +293,29 @@ static void add_average(const backward *b, const dg_leaf *leaf, dg_value next)
     dg_graph *g = b->g;
     const double d = b->spec->ema_decay;
     dg_graph_set_scope(g, "");
-    dg_value old = state_leaf(g, DG_AVERAGE, leaf->name, leaf->type);
+    dg_value old = state_leaf(g, DG_AVERAGE, leaf->name, leaf->type, DG_PER_BATCH);
     dg_graph_set_scope(g, "average");
     dg_value kept = dg_mul(g, old, dg_fill(g, DG_F32, NULL, 0, d));
     dg_value mean = dg_add(g, kept, dg_mul(g, next, dg_fill(g, DG_F32, NULL, 0, 1 - d)));
     dg_graph_update(g, old, dg_is_value(b->ok) ? dg_select(g, b->ok, mean, old) : mean);
 }
 
+/* `grad`: this rank's share. */
 static void add_adamw(const backward *b, size_t i, dg_value grad)
 {
     dg_graph *g = b->g;
     const dg_optimizer *o = &b->spec->optimizer;
     const dg_leaf *leaf = dg_graph_node(g, b->params[i].node)->leaf;
     dg_graph_set_scope(g, "");
-    dg_value m = state_leaf(g, "optimizer.m", leaf->name, leaf->type);
-    dg_value v = state_leaf(g, "optimizer.v", leaf->name, leaf->type);
+    dg_value m = share_leaf(b, DG_MOMENT_1, leaf), v = share_leaf(b, DG_MOMENT_2, leaf);
     dg_graph_set_scope(g, "optimizer");
-    dg_value next = dg_adamw(g, b->params[i], grad, m, v, b->scalars, b->ok, o->beta1, o->beta2, o->eps,
-                             lr_scale_of(b, leaf), decay_of(leaf, o->weight_decay));
+    dg_value p = b->spec->shard ? dg_shard(g, in_parts(b, b->params[i]), b->spec->ranks) : b->params[i];
+    dg_value share = dg_adamw(g, p, grad, m, v, b->scalars, b->ok, o->beta1, o->beta2, o->eps,
+                              lr_scale_of(b, leaf), decay_of(leaf, o->weight_decay));
+    dg_value next = from_shares(b, share, leaf->type);
     dg_graph_update(g, b->params[i], next);
-    dg_graph_update(g, m, dg_output(next, 1));
-    dg_graph_update(g, v, dg_output(next, 2));
+    dg_graph_update(g, m, dg_output(share, 1));
+    dg_graph_update(g, v, dg_output(share, 2));
     if (b->spec->ema_decay > 0) add_average(b, leaf, next);
 }
 
@@ -264,15 +323,15 @@ static void on_gradient(void *user, dg_graph *g, size_t i, dg_value grad)
 {
     const backward *b = user;
     char name[700];
-    grad = mean_over_ranks(g, grad, b->spec->ranks);
     if (b->spec->gradients) {
         snprintf(name, sizeof name, "grad.%s", leaf_name(g, b->params[i]));
-        dg_graph_output(g, grad, name);
+        dg_graph_output(g, mean_over_ranks(g, grad, b->spec->ranks), name);
     }
+    grad = share_of_mean(b, grad);
     if (b->spec->accumulate > 1) {
         const dg_leaf *leaf = dg_graph_node(g, b->params[i].node)->leaf;
         dg_graph_set_scope(g, "");
-        dg_value sum = state_leaf(g, DG_ACCUMULATED, leaf->name, leaf->type);
+        dg_value sum = share_leaf(b, DG_ACCUMULATED, leaf);
         dg_graph_set_scope(g, "accumulate");
         dg_graph_update(g, sum, dg_select(g, b->ok, dg_add(g, sum, grad), sum));
     } else if (b->spec->optimizer.clip_norm == 0) {
@@ -292,6 +351,7 @@ static dg_value clip_factor(const backward *b, dg_value *norm)
         dg_value square = dg_reduce_sum(g, dg_mul(g, flat, flat), DG_LIST(0), false, DG_NONE);
         total = i ? dg_add(g, total, square) : square;
     }
+    if (b->spec->shard) total = dg_all_reduce(g, total);
     *norm = dg_sqrt(g, total);
     dg_graph_output(g, *norm, "grad_norm");
     dg_value factor = dg_div(g, dg_fill(g, DG_F32, NULL, 0, b->spec->optimizer.clip_norm),
@@ -317,7 +377,7 @@ static dg_status add_backward(backward *b, dg_error *err)
     if (b->spec->accumulate == 1) b->scalars = scalars_input(b->g);
     DG_TRY(dg_gradient_each(b->g, loss, b->params, b->n, b->grads, on_gradient, b, err));
     if (b->spec->accumulate == 1 && b->spec->optimizer.clip_norm > 0) {
-        for (size_t i = 0; i < b->n; i++) b->grads[i] = mean_over_ranks(b->g, b->grads[i], b->spec->ranks);
+        for (size_t i = 0; i < b->n; i++) b->grads[i] = share_of_mean(b, b->grads[i]);
         dg_value factor = clip_factor(b, &norm);
         b->ok = dg_and(b->g, b->ok, dg_is_finite(b->g, norm));
         for (size_t i = 0; i < b->n; i++) {
@@ -344,10 +404,11 @@ static dg_status build_apply(const backward *forward, dg_graph **out, dg_error *
             const dg_leaf *leaf = dg_graph_node(forward->g, forward->params[i].node)->leaf;
             dg_graph_set_scope(b.g, "");
             params[i] = b.g->api->leaf(b.g, leaf);
-            dg_value sum = state_leaf(b.g, DG_ACCUMULATED, leaf->name, leaf->type);
+            dg_value sum = share_leaf(&b, DG_ACCUMULATED, leaf);
+            dg_type share = dg_type_of(b.g, sum);
             dg_graph_set_scope(b.g, "accumulate");
             b.grads[i] = dg_mul(b.g, sum, dg_fill(b.g, DG_F32, NULL, 0, 1.0 / b.spec->accumulate));
-            dg_graph_update(b.g, sum, dg_fill(b.g, DG_F32, leaf->type.dims, (size_t)leaf->type.rank, 0));
+            dg_graph_update(b.g, sum, dg_fill(b.g, DG_F32, share.dims, (size_t)share.rank, 0));
         }
         dg_value norm, factor = b.spec->optimizer.clip_norm > 0 ? clip_factor(&b, &norm) : DG_NO_VALUE;
         if (dg_is_value(factor)) b.ok = dg_is_finite(b.g, norm);
@@ -364,18 +425,27 @@ static dg_status build_apply(const backward *forward, dg_graph **out, dg_error *
     return s;
 }
 
+static dg_status check_ranks(const dg_parts *parts, const dg_step_spec *spec, uint32_t ranks, dg_error *err)
+{
+    if (spec->batch % ranks)
+        return dg_fail_key(err, DG_ERR_INVALID, "data.batch",
+                           "%lld images cannot be shared by %u ranks evenly", (long long)spec->batch, ranks);
+    if (spec->shard && ranks == 1)
+        return dg_fail_key(
+            err, DG_ERR_UNSUPPORTED, "optimizer.shard",
+            "the optimizer's state is shared among ranks, and the backend '%s' drives one here: "
+            "leave it out, or take a backend with several (backend.name=pjrt "
+            "backend.replicas=2)",
+            parts->backend.self ? parts->backend.ref.factory->name : "");
+    return DG_OK;
+}
+
 dg_status dg_step_build(const dg_parts *parts, const dg_step_spec *spec, dg_step *step, dg_error *err)
 {
     dg_graph *g = NULL, *apply = NULL;
     backward b = {.spec = spec};
     step->ranks = spec->ranks > 1 ? spec->ranks : 1;
-    if (spec->batch % step->ranks)
-        return dg_fail_key(err, DG_ERR_INVALID, "data.batch",
-                           "%lld images cannot be shared by %u ranks evenly", (long long)spec->batch,
-                           step->ranks);
-    if (spec->classify && step->ranks > 1)
-        return dg_fail_key(err, DG_ERR_UNSUPPORTED, "backend",
-                           "fine-tuning runs on one rank; this backend was told to drive %u", step->ranks);
+    DG_TRY(check_ranks(parts, spec, step->ranks, err));
     DG_TRY(dg_step_forward(parts, spec, &step->forward, step, err));
     dg_status s = apply_policies(&step->forward, spec->compute, err);
     if (s == DG_OK) s = copy_graph(step->forward, &g, err);
@@ -392,6 +462,18 @@ dg_status dg_step_build(const dg_parts *parts, const dg_step_spec *spec, dg_step
     dg_graph_destroy(apply);
     dg_graph_destroy(g);
     return s;
+}
+
+dg_type dg_step_whole_type(const dg_step *step, const dg_program *p, const dg_program_leaf *leaf)
+{
+    static const char *const prefixes[] = {DG_MOMENT_1 ".", DG_MOMENT_2 ".", DG_ACCUMULATED "."};
+    for (size_t i = 0; leaf->per == DG_PER_RANK && i < sizeof prefixes / sizeof prefixes[0]; i++) {
+        size_t n = strlen(prefixes[i]);
+        if (strncmp(leaf->name, prefixes[i], n) != 0) continue;
+        dg_value of = dg_graph_leaf(step->forward, leaf->name + n);
+        if (dg_is_value(of)) return dg_type_of(step->forward, of);
+    }
+    return p->values[leaf->value].type;
 }
 
 void dg_step_destroy(dg_step *step)

@@ -42,10 +42,11 @@ if(DIGPT_PJRT_INCLUDE)
   target_include_directories(backends-pjrt SYSTEM PRIVATE ${DIGPT_PJRT_INCLUDE})
   target_compile_definitions(backends-pjrt PRIVATE DIGPT_PJRT_HOME="${DIGPT_PJRT_HOME}")
   if(DIGPT_TESTS) # PJRT plugins that are wrong
-    foreach(name pjrt_old pjrt_major pjrt_empty pjrt_abort)
+    foreach(name pjrt_old pjrt_major pjrt_empty pjrt_abort pjrt_trap)
       add_library(module-${name} MODULE tests/backends/modules/${name}.c)
       target_link_libraries(module-${name} PRIVATE digpt-sdk)
       target_include_directories(module-${name} SYSTEM PRIVATE ${DIGPT_PJRT_INCLUDE})
+      target_compile_definitions(module-${name} PRIVATE DIGPT_PJRT_HOME="${DIGPT_PJRT_HOME}")
       set_target_properties(module-${name} PROPERTIES PREFIX "" OUTPUT_NAME ${name}
         LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/modules)
       list(APPEND plugin_targets module-${name})

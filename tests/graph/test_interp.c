@@ -87,6 +87,9 @@ static const example examples[] = {
     {"matmul", "f32[2,1,2] f32[2,2,1]", "", "1 2 3 4; 1 1 2 2", "3 14"},
     {"matmul", "bf16[1,2] bf16[2,1]", "out=bf16", "1 1; 1 0.00390625", "1"},
     {"all_reduce", "f32[2]", "", "1 2", "1 2"},
+    {"reduce_scatter", "f32[2]", "ranks=1", "1 2", "1 2"},
+    {"all_gather", "f32[2]", "ranks=1", "1 2", "1 2"},
+    {"shard", "i32[2]", "ranks=1", "1 2", "1 2"},
 };
 
 /* Compares (or, with `to`, sets) the numbers of one tensor; moves *s behind its ';'. */

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Optional: what `digpt convert` writes, loaded by timm, transformers and OpenCLIP, gives the same features.
+"""Optional: what `digpt convert` writes, loaded by timm, transformers and OpenCLIP, gives the same features: as the
+model that it was converted from, and as `digpt features` gives for models that digpt has trained.
 
-    pip install torch timm transformers open_clip_torch
-    tests/peers/convert.py BUILD/bin/digpt
+    scripts/check-weights
+or  pip install torch timm transformers open_clip_torch && tests/peers/convert.py BUILD/bin/digpt
 
-Random models, f32; every conversion must agree within 1e-5 of the largest feature.
+Small models, f32; every conversion must agree within 1e-5 of the largest feature.
 """
 import pathlib
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import tempfile
 
 import open_clip
+import PIL.Image
 import timm
 import torch
 import transformers
@@ -20,6 +22,7 @@ from safetensors.torch import load_file, save_file
 digpt, folder = sys.argv[1], pathlib.Path(tempfile.mkdtemp())
 torch.manual_seed(0)
 transformers.utils.logging.disable_progress_bar()
+transformers.utils.logging.set_verbosity_error()
 failed = False
 
 
@@ -118,7 +121,73 @@ def clip_towers(image):
     compare("huggingface -> timm, embeddings", third(image), theirs(image).image_embeds)
 
 
+def pictures():
+    """Two classes of two images of 64 x 64 in a folder; as the encoders see them, in the order of their paths."""
+    mean, deviation = (torch.tensor(x).view(3, 1, 1) for x in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    seen = []
+    for i in range(4):
+        pixels = torch.randint(0, 256, (64, 64, 3), dtype=torch.uint8)
+        file = folder / "pictures" / f"class-{i // 2}" / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(pixels.numpy()).save(file)
+        seen.append((pixels.permute(2, 0, 1) / 255 - mean) / deviation)
+    return torch.stack(seen)
+
+
+def train(name, model):
+    """The weights of a short run of digpt, whose folder is folder/NAME."""
+    recipe = folder / f"{name}.yaml"
+    recipe.write_text(f"""
+name: {name}
+data: {{source: folder, path: pictures, image_size: 64, batch: 4, eval_crop: 1}}
+tokenizer: {{name: pixels, patch: 16}}
+model: {{{model}, size: free, width: 48, depth: 3, heads: 3, patch: 16, decoder_width: 32, decoder_heads: 2}}
+loss: {{name: mse}}
+optimizer: {{lr: 1e-2, warmup_steps: 0}}
+train: {{steps: 3, precision: f32}}
+""")
+    subprocess.run([digpt, "run", recipe, "--dir", folder / name], check=True, stderr=subprocess.DEVNULL,
+                   stdout=subprocess.DEVNULL)
+    return next((folder / name / "checkpoints").glob("*/model.safetensors"))
+
+
+def features(name, *options):
+    out = folder / f"{name}-features.safetensors"
+    subprocess.run([digpt, "features", folder / name, folder / "pictures", "--out", out, *options], check=True,
+                   stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    return load_file(out)["features"]
+
+
+def models_of_digpt(_):
+    """Trained here: D-iGPT's encoder, which has no last norm, and MAE's, which has one."""
+    image = pictures()
+
+    def timm_model():
+        return timm.models.VisionTransformer(img_size=64, patch_size=16, embed_dim=48, depth=3, num_heads=3,
+                                             num_classes=0, global_pool="")
+
+    def face_model():
+        return transformers.ViTModel(transformers.ViTConfig(hidden_size=48, num_hidden_layers=3, num_attention_heads=3,
+                                                            intermediate_size=192, image_size=64, layer_norm_eps=1e-6),
+                                     add_pooling_layer=False)
+
+    file = train("digpt", "name: digpt, segments: [2, 2], decoder_depth: 1, taps: [1, 3]")
+    timms = load(timm_model(), convert(file, "timm"), ["norm.weight", "norm.bias"])
+    faces = load(face_model(), convert(file, "huggingface"),
+                 ["layernorm.weight", "layernorm.bias", "pooler.dense.weight", "pooler.dense.bias"])
+    timms.norm = faces.layernorm = torch.nn.Identity()
+    ours = features("digpt", "--pool", "class", "--no-norm")
+    compare("digpt -> timm, class token", timms(image)[:, 0], ours)
+    compare("digpt -> huggingface, class token", faces(image).last_hidden_state[:, 0], ours)
+    ours = features("digpt", "--pool", "mean", "--no-norm")
+    compare("digpt -> timm, mean of tokens", timms(image)[:, 1:].mean(1), ours)
+
+    file = train("mae", "name: mae, decoder_depth: 1")
+    timms = load(timm_model(), convert(file, "timm"))
+    compare("mae of digpt -> timm, mean of tokens", timms(image)[:, 1:].mean(1), features("mae"))
+
+
 with torch.no_grad():
-    for check in vision_transformers, masked_autoencoder, clip_towers:
+    for check in vision_transformers, masked_autoencoder, clip_towers, models_of_digpt:
         check(torch.randn(2, 3, 64, 64))
 sys.exit(failed)

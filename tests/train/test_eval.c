@@ -448,7 +448,8 @@ static void the_program_evaluates_runs_and_says_what_is_wrong(void **state)
            "features of width 16", "");
     expect("features run program", 2, "", "--out FILE is needed, ending in .safetensors or .npy");
     expect("features run nowhere.png --out f.npy", 1, "", "there is no file or folder 'nowhere.png'");
-    expect("features run run --out f.npy", 1, "", "'run' has no .jpg, .jpeg or .png in it");
+    expect("features run run/checkpoints --out f.npy", 1, "",
+           "'run/checkpoints' has no .jpg, .jpeg or .png in it");
     expect("features run program --out f.npy --layer 7", 1, "", "the encoder has 2 blocks");
     expect("features run program --out f.npy --pool max", 2, "", "--pool max: it is mean or class");
     ASSERT_OK(dg_dir_remove(path, &err));

@@ -161,7 +161,7 @@ static void the_folder_says_what_was_run(void **state)
     snprintf(path, sizeof path, "%s/report.html", test_path("folder"));
     size_t n;
     char *html = read_file(path, &n);
-    assert_non_null(strstr(html, "<polyline points=\""));
+    assert_non_null(strstr(html, "<path class=\"line\""));
     assert_null(strstr(html, "http://"));
     assert_null(strstr(html, "https://"));
     dg_free(html);

@@ -35,7 +35,7 @@ static const char tiny[] =
     "loss: {name: mse}\n"
     "backend: {name: reference}\n"
     "optimizer: {lr: 1e-2, warmup_steps: 3}\n"
-    "train: {steps: 10, log_every: 1, checkpoint_every: 4, keep_last: 100, precision: f32}\n";
+    "train: {steps: 10, log_every: 1, checkpoint_every: 4, keep_last: 100, precision: f32, pictures: 0}\n";
 
 /* ---- recipes */
 

@@ -6,6 +6,7 @@
 #ifndef DIGPT_BACKEND_H
 #define DIGPT_BACKEND_H
 
+#include "digpt/collective.h"
 #include "digpt/plugin.h"
 #include "digpt/program.h"
 
@@ -103,11 +104,17 @@ typedef struct dg_backend_interface {
     dg_status (*times)(dg_backend_exe *exe, dg_node_time *out, uint32_t room, uint32_t *n, dg_error *err);
 
     /* May be NULL, or absent. How many ranks one run drives, each on a device of its own: programs are compiled for
-     * one rank, all_reduce sums over all, and every rank keeps a copy of the store. Without it: one. */
+     * one rank, all_reduce sums over all, and every rank keeps a copy of the store, except of leaves that are
+     * DG_PER_RANK: the store has a tensor with `ranks` times their first dim, of which each rank keeps its part.
+     * Without it: one. */
     uint32_t (*ranks)(void *self);
     /* May be NULL, or absent. Compiles for devices that need not be here; which ones, a parameter of the backend
      * says. Running out of the device's memory is no error: see dg_ahead.fits. */
     dg_status (*ahead)(void *self, const dg_program *p, dg_ahead *out, dg_error *err);
+    /* May be NULL, or absent: then it cannot train in several processes. Called before all else but devices,
+     * fingerprint and preferred, with ranks->world > 1; from then on all_reduce sums over all processes, each of which
+     * drives as many ranks as `ranks` says. *ranks lives longer than self. */
+    dg_status (*join)(void *self, const dg_collective *ranks, dg_error *err);
 } dg_backend_interface;
 
 #endif

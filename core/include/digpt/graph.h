@@ -63,7 +63,8 @@ typedef enum dg_leaf_kind {
 
 typedef enum dg_per {
     DG_PER_BATCH = 0, /* one for the whole batch */
-    DG_PER_SAMPLE = 1 /* dims[0] is the batch; each sample's share is filled by itself */
+    DG_PER_SAMPLE = 1, /* dims[0] is the batch; each sample's share is filled by itself */
+    DG_PER_RANK = 2    /* STATE: each rank has its own part; a store holds all of them along axis 0, rank by rank */
 } dg_per;
 
 typedef enum dg_init_kind {
@@ -97,7 +98,7 @@ typedef struct dg_leaf {
     dg_init init;     /* PARAM, FROZEN, STATE */
     int32_t decay;    /* PARAM: weight decay: -1 the usual rule (rank > 1 and not named *.bias), 0 never, 1 always */
     int32_t layer;    /* PARAM: depth for layer-wise learning rates, 0 = the input's side; -1: not said */
-    uint32_t per;     /* INPUT: dg_per */
+    uint32_t per;     /* dg_per: of an INPUT the first two, of STATE 0 (the same on every rank) or DG_PER_RANK */
     int64_t grid[2];  /* a table of positions [.., rows, width]: its last h*w rows belong to a grid [h, w], row by row,
                          and weights of another grid are interpolated to it when they are loaded; 0, 0: no such table */
 } dg_leaf;

@@ -62,6 +62,7 @@ typedef struct dg_host {
 #define DG_MODEL_INTERFACE "digpt.model/1"
 #define DG_LOSS_INTERFACE "digpt.loss/1"
 #define DG_BACKEND_INTERFACE "digpt.backend/1"
+#define DG_COLLECTIVE_INTERFACE "digpt.collective/1"
 
 /* One component that recipes can name. */
 typedef struct dg_factory {

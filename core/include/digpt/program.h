@@ -44,7 +44,7 @@ typedef struct dg_program_node {
 typedef struct dg_program_leaf {
     const char *name; /* state is found by it in a store: "model.blocks.0.attn.qkv.weight" */
     uint32_t kind;    /* dg_leaf_kind */
-    uint32_t per;     /* dg_per, of inputs */
+    uint32_t per;     /* dg_per */
     int32_t value;
     int32_t update; /* the value that replaces it after the run; -1: it stays */
 } dg_program_leaf;

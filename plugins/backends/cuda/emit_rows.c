@@ -91,7 +91,8 @@ void dg_cuda_emit_normalize_grad(dg_cuda_plan *c, uint32_t i)
     const dg_program_node *n = node_at(c, i);
     dg_cuda_rows a = {.y = dg_cuda_in(c, n->in[1]),
                       .y_dtype = dg_cuda_type(c, n->in[1])->dtype,
-                      .rnorm = (float *)dg_cuda_in(c, n->in[2])}; /* only read */
+                      .rnorm = (float *)dg_cuda_in(c, n->in[2]), /* only read */
+                      .eps = (float)dg_cuda_real(n, "eps")};
     emit_row_op(c, n, dg_cuda_launch_normalize_grad, a);
 }
 

@@ -207,7 +207,10 @@ static const struct {
     {"transpose", plan_transpose, emit_view},
     {"broadcast", plan_broadcast, emit_view},
     {"slice", plan_slice, emit_view},
-    {"all_reduce", plan_same, emit_view}, /* one rank */
+    {"all_reduce", plan_same, emit_view}, /* one rank; so the next three */
+    {"reduce_scatter", plan_same, emit_view},
+    {"all_gather", plan_same, emit_view},
+    {"shard", plan_same, emit_view},
     {"pad", plan_chain, emit_chain},
     {"concat", plan_parts, emit_concat},
     {"gather", plan_dense, dg_cuda_emit_gather},

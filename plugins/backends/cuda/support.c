@@ -67,6 +67,7 @@ static bool attention_fits(const dg_work *w)
 static const char *refusal(const dg_work *w)
 {
     const rule *r = rule_of(w->op);
+    if (dg_attr_int(w->attrs, w->n_attrs, "ranks") > 1) return "the cuda backend is one rank";
     if (!r) return dg_cuda_knows(w->op) ? NULL : "a composite that must be lowered";
     for (uint32_t k = 0; k < w->n_in && k < sizeof r->in / sizeof r->in[0] && r->in[k]; k++)
         if (!(r->in[k] >> w->in[k].dtype & 1)) return "not with inputs of these types";

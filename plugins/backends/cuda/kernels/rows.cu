@@ -193,6 +193,7 @@ DG_KERNEL(normalize_grad, dg_cuda_rows, THREADS)
     for (int64_t c = MY_LANE; c < a.width; c += DG_WARP)
         along += dg_load(a.x, at + c, a.dtype) * dg_load(a.y, at + c, a.y_dtype);
     along = dg_warp_sum(along);
+    if (!(a.rnorm[row] * a.eps < 0.999999f)) along = 0; /* the length counted as eps */
     for (int64_t c = MY_LANE; c < a.width; c += DG_WARP) {
         float rest = dg_load(a.x, at + c, a.dtype) - dg_load(a.y, at + c, a.y_dtype) * along;
         dg_store(a.out, at + c, a.out_dtype, a.rnorm[row] * rest);
