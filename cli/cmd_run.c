@@ -79,7 +79,9 @@ const cli_command cmd_run = {
     .more = "Checkpoints, metrics.jsonl, TensorBoard events and report.html go to the run's folder.\n"
             "SIGTERM, SIGINT and SIGUSR1 end the run after the step in progress, with a checkpoint and exit "
             "code 75;\n"
-            "the same command with --resume then goes on bit for bit.",
+            "the same command with --resume then goes on bit for bit.\n"
+            "Started several times by mpirun or srun, it trains in all of these processes together; "
+            "docs/distributed.md.",
     .options = options,
     .run = run,
 };

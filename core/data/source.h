@@ -62,9 +62,9 @@ typedef struct dg_synthetic_config {
     int32_t classes;  /* 1..80: up to 10, the shape of the main object; above, its shape and its colour */
     double radius[2]; /* 0.05..0.5: of the main object, in shares of the shorter side; drawn between these */
     double turn;      /* 0..180 degrees: objects are turned by so much at most, either way */
-    double clutter;   /* 0..1: 0 is a bright object, alone and whole, before a dark grey pattern; 1 has backgrounds of two strong
-                         colours, up to three smaller objects, noise of a deviation of up to 30 of 255, and objects
-                         that may lie partly outside */
+    double clutter;   /* 0..1: 0 is a bright object, alone and whole, before a dark grey pattern; 1 has
+                         backgrounds of two strong colours, up to three smaller objects, noise of a deviation
+                         of up to 30 of 255, and objects that may lie partly outside */
 } dg_synthetic_config;
 
 /* Scenes as the recipe's defaults make them: {DG_SYNTHETIC_SCENE, .seed = 1, ...}. */

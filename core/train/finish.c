@@ -44,12 +44,13 @@ static dg_status ask_backend(const dg_program *p, const dg_parts *parts, dg_erro
 }
 
 /* Patch embedding and first block, last block and projection stay in the compute dtype: five products at
- * either end (bench/results/int8-teacher-2026-11-24.md has the errors of other choices). */
+ * either end (errors: bench/results/int8-teacher-2026-11-24.md). */
 enum { SPARED = 5 };
 
 static bool wants_int8(const dg_parts *parts)
 {
-    return dg_recipe_component(parts->recipe, "tokenizer", NULL) &&
+    return parts->recipe /* parts may be put together without one */ &&
+           dg_recipe_component(parts->recipe, "tokenizer", NULL) &&
            strcmp(dg_recipe_string(parts->recipe, "tokenizer.precision"), "int8") == 0;
 }
 

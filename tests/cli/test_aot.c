@@ -28,8 +28,7 @@ static void read_back(const char *path, char *into, size_t size)
 static int aot(const char *variables, const char *arguments)
 {
     char command[2048];
-    snprintf(command, sizeof command,
-             "%s exec %s/bin/digpt aot %s/tiny.yaml backend.cache=off %s >%s/out 2>%s/err", variables,
+    snprintf(command, sizeof command, "%s exec %s/bin/digpt aot %s/tiny.yaml %s >%s/out 2>%s/err", variables,
              DIGPT_BINARY_DIR, test_dir(), arguments, test_dir(), test_dir());
     int status = system(command);
     read_back(test_path("out"), out, sizeof out);
