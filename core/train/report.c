@@ -126,16 +126,22 @@ static void put_pictures(dg_str *out, const char *dir)
 
 static void put_recipe(dg_str *out, const char *dir)
 {
-    dg_error ignored = DG_ERROR_INIT;
+    dg_error why = DG_ERROR_INIT;
     char *path = dg_path_join(dir, "origins.yaml"), *bytes = NULL;
     size_t size;
-    if (path && dg_file_read(path, 4 << 20, &bytes, &size, &ignored) == DG_OK) {
-        dg_page_heading(out, "Recipe");
+    dg_status s = path ? dg_file_read(path, 4 << 20, &bytes, &size, &why)
+                       : dg_fail(&why, DG_ERR_NOMEM, "out of memory");
+    dg_page_heading(out, "Recipe");
+    if (s == DG_OK) {
         dg_str_puts(
             out,
             "<p class=\"note\">As it was resolved; behind each value is where it comes from.</p>\n<pre>");
         dg_page_text(out, bytes);
         dg_str_puts(out, "</pre>\n");
+    } else {
+        dg_str_puts(out, "<p class=\"note\">It cannot be shown: ");
+        dg_page_text(out, why.message);
+        dg_str_puts(out, "</p>\n");
     }
     dg_free(bytes);
     dg_free(path);
