@@ -1,7 +1,6 @@
 /* test_captions.c - models that read text: vocabularies of runs, captions that are missing, zero-shot. */
+#include "program.h"
 #include "train_support.h"
-
-#include <sys/wait.h>
 
 #include "data/image.h"
 #include "data/text.h"
@@ -164,21 +163,6 @@ static void an_image_without_a_caption_is_treated_as_a_bad_one(void **state)
 }
 
 /* ---- zero-shot, by the program */
-
-static void expect(const char *arguments, int code, const char *in_out, const char *in_err)
-{
-    char command[4096];
-    size_t n;
-    snprintf(command, sizeof command, "cd %s && exec %s/bin/digpt %s >out 2>err", test_dir(),
-             DIGPT_BINARY_DIR, arguments);
-    int status = system(command), got = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    char *out = read_file(test_path("out"), &n), *error = read_file(test_path("err"), &n);
-    if (got != code) fail_msg("digpt %s: exit code %d, not %d\n%s%s", arguments, got, code, out, error);
-    if (!strstr(out, in_out)) fail_msg("digpt %s: '%s' is not in\n%s", arguments, in_out, out);
-    if (!strstr(error, in_err)) fail_msg("digpt %s: '%s' is not in\n%s", arguments, in_err, error);
-    dg_free(out);
-    dg_free(error);
-}
 
 /* Pictures that it did not see, named by the texts of their classes alone; whatever the batch and the number
  * of templates. */

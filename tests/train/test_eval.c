@@ -1,7 +1,6 @@
 /* Does an evaluation say of a classifier what its own run said, and of other data what is true? */
+#include "program.h"
 #include "probe_support.h"
-
-#include <sys/wait.h>
 
 #include "data/image.h"
 #include "io/json.h"
@@ -407,22 +406,6 @@ static void weights_that_are_not_the_whole_classifier_are_refused(void **state)
                  DG_ERR_MISMATCH, "does not fit this model");
     dg_assessor_close(&a);
     close_recipe(&o);
-}
-
-/* Runs `digpt ARGUMENTS` in the tests' folder: exit code and texts as expected. */
-static void expect(const char *arguments, int code, const char *in_out, const char *in_err)
-{
-    char command[4096];
-    size_t n;
-    snprintf(command, sizeof command, "cd %s && exec %s/bin/digpt %s >out 2>err", test_dir(),
-             DIGPT_BINARY_DIR, arguments);
-    int status = system(command), got = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    char *out = read_file(test_path("out"), &n), *error = read_file(test_path("err"), &n);
-    if (got != code) fail_msg("digpt %s: exit code %d, not %d\n%s%s", arguments, got, code, out, error);
-    if (!strstr(out, in_out)) fail_msg("digpt %s: '%s' is not in\n%s", arguments, in_out, out);
-    if (!strstr(error, in_err)) fail_msg("digpt %s: '%s' is not in\n%s", arguments, in_err, error);
-    dg_free(out);
-    dg_free(error);
 }
 
 static void the_program_evaluates_runs_and_says_what_is_wrong(void **state)

@@ -1,7 +1,6 @@
 /* test_token_cache.c - a run from cached tokens equals the run with the live teacher on the same views. */
+#include "program.h"
 #include "train_support.h"
-
-#include <sys/wait.h>
 
 #include "io/json.h"
 #include "train/token_cache.h"
@@ -354,21 +353,6 @@ static void headers_that_are_wrong_are_explained(void **state)
 }
 
 /* ---- the program */
-
-static void expect(const char *arguments, int code, const char *in_out, const char *in_err)
-{
-    char command[4096];
-    size_t n;
-    snprintf(command, sizeof command, "cd %s && exec %s/bin/digpt %s >out 2>err", test_dir(),
-             DIGPT_BINARY_DIR, arguments);
-    int status = system(command), got = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    char *out = read_file(test_path("out"), &n), *error = read_file(test_path("err"), &n);
-    if (got != code) fail_msg("digpt %s: exit code %d, not %d\n%s%s", arguments, got, code, out, error);
-    if (!strstr(out, in_out)) fail_msg("digpt %s: '%s' is not in\n%s", arguments, in_out, out);
-    if (!strstr(error, in_err)) fail_msg("digpt %s: '%s' is not in\n%s", arguments, in_err, error);
-    dg_free(out);
-    dg_free(error);
-}
 
 /* 64 images x 2 views x 16 tokens x 192 numbers of 2 bytes are 768 KiB. */
 static void the_program_says_the_size_first_and_makes_what_the_recipe_names(void **state)
