@@ -10,9 +10,17 @@ static const char *wrong_dtype(int32_t dtype)
     return NULL;
 }
 
+/* Before AVX-512 VNNI oneDNN adds pairs of products in 16 bits, which saturates. */
+static bool has_exact_int8(void)
+{
+    return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_vnni) == dnnl_cpu_isa_avx512_core_vnni;
+}
+
 const char *dg_cpu_refusal(const dg_work *work)
 {
     if (!dg_cpu_knows(work->op)) return "the cpu backend does not have this op";
+    if (strcmp(work->op, "linear_int8") == 0 && !has_exact_int8())
+        return "this processor has no exact products of 8-bit integers (AVX-512 VNNI)";
     if (dg_attr_int(work->attrs, work->n_attrs, "ranks") > 1)
         return "the cpu backend keeps whole tensors on each rank; leave optimizer.shard off";
     for (uint32_t k = 0; k < work->n_in; k++)
