@@ -5,7 +5,7 @@ add_library(digpt-test-support STATIC ${support_sources})
 target_include_directories(digpt-test-support PUBLIC tests/support)
 target_link_libraries(digpt-test-support PUBLIC digpt-core cmocka)
 target_compile_definitions(digpt-test-support PUBLIC DIGPT_TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data"
-  DIGPT_SOURCE_DIR="${CMAKE_SOURCE_DIR}" DIGPT_BINARY_DIR="${CMAKE_BINARY_DIR}")
+  DIGPT_SOURCE_DIR="${CMAKE_SOURCE_DIR}" DIGPT_BINARY_DIR="${CMAKE_BINARY_DIR}" DIGPT_GENERATOR="${CMAKE_GENERATOR}")
 # Small plugins, right and wrong, for the tests of core/plugin and of the program.
 file(GLOB module_sources CONFIGURE_DEPENDS tests/plugin/modules/*.c)
 set(test_modules "")
