@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "train/token_cache.h"
+#include "train/tokenize.h"
 
 /* ---- graphs */
 
@@ -38,16 +39,10 @@ static void output_f32(dg_graph *g, dg_value v, const char *kind, const char *na
 
 static dg_status build_tokenizer(dg_look *l, dg_dtype compute, dg_error *err)
 {
-    const dg_tokenizer_info *t = &l->parts->tokens;
-    bool same = t->image_h == l->parts->image_h && t->image_w == l->parts->image_w;
     dg_value tokens;
     dg_graph *g = dg_graph_create();
     if (!g) return dg_fail(err, DG_ERR_NOMEM, "out of memory");
-    dg_value image = dg_input(g, same ? "image" : "image_tokenizer", DG_U8,
-                              DG_LIST(l->batch, t->image_h, t->image_w, 3), DG_PER_SAMPLE);
-    dg_push(g, "tokenizer");
-    dg_status s = dg_tokenizer_of(l->parts)->build(l->parts->tokenizer.self, g, image, &tokens, err);
-    dg_pop(g);
+    dg_status s = dg_tokenize_build(l->parts, g, l->batch, &tokens, err);
     if (s == DG_OK) output_f32(g, tokens, "look", "tokens");
     if (s == DG_OK) s = finish(l->parts, g, compute, "look_tokens", &l->tokenizer, err);
     dg_graph_destroy(g);

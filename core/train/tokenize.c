@@ -1,17 +1,23 @@
 /* tokenize.c - see tokenize.h. */
 #include "tokenize.h"
 
-static dg_status build(const dg_parts *p, dg_graph *g, int64_t batch, dg_error *err)
+dg_status dg_tokenize_build(const dg_parts *p, dg_graph *g, int64_t batch, dg_value *tokens, dg_error *err)
 {
     const dg_tokenizer_info *t = &p->tokens;
     bool same = t->image_h == p->image_h && t->image_w == p->image_w;
-    dg_value tokens, image = dg_input(g, same ? "image" : "image_tokenizer", DG_U8,
-                                      DG_LIST(batch, t->image_h, t->image_w, 3), DG_PER_SAMPLE);
+    dg_value image = dg_input(g, same ? "image" : "image_tokenizer", DG_U8,
+                              DG_LIST(batch, t->image_h, t->image_w, 3), DG_PER_SAMPLE);
     dg_push(g, "tokenizer");
-    dg_status s = dg_tokenizer_of(p)->build(p->tokenizer.self, g, image, &tokens, err);
+    dg_status s = dg_tokenizer_of(p)->build(p->tokenizer.self, g, image, tokens, err);
     dg_pop(g);
-    DG_TRY(s);
-    dg_graph_output(g, t->discrete ? tokens : dg_convert(g, tokens, DG_F32), "tokens");
+    return s;
+}
+
+static dg_status build(const dg_parts *p, dg_graph *g, int64_t batch, dg_error *err)
+{
+    dg_value tokens;
+    DG_TRY(dg_tokenize_build(p, g, batch, &tokens, err));
+    dg_graph_output(g, p->tokens.discrete ? tokens : dg_convert(g, tokens, DG_F32), "tokens");
     return dg_graph_error(g, err);
 }
 
